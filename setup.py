@@ -1,0 +1,48 @@
+"""Packaging: `pip install -e .`; extras `test`, `docs`, `tensorboard`, `gpu`, `tpu`."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.+)'", (HERE / 'mmtl_jax' / '__init__.py').read_text()).group(1)
+
+setup(
+    name='mmtl_jax',
+    version=VERSION,
+    description='Multi-modal, multi-task learning in JAX',
+    long_description=(HERE / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    python_requires='>=3.11',
+    packages=find_packages(include=['mmtl_jax*', 'configs*', 'experiments*']),
+    install_requires=[
+        'absl-py',
+        'array-record',
+        'flax>=0.12.8',
+        'grain>=0.2.18',
+        'jax>=0.10',
+        'jiwer',
+        'matplotlib',
+        'ml-collections>=1.1',
+        'numpy',
+        'optax>=0.2.8',
+        'orbax-checkpoint>=0.12.8',
+        'pillow',
+        'resvg-py',
+        'rich',
+        'scikit-learn',
+        'scipy',
+        'soundfile',
+        'tensorflow-datasets>=4.9.10',
+        'tokenizers',
+    ],
+    extras_require={
+        'test': ['librosa', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
+        'docs': ['mkdocs', 'mkdocstrings[python]'],
+        'tensorboard': ['tensorboardX'],
+        'gpu': ['jax[cuda12]>=0.10'],
+        'tpu': ['jax[tpu]>=0.10'],
+    },
+)
