@@ -1,0 +1,22 @@
+"""Floor 2: encoders, one modality to Features.
+
+An encoder is a linen module `(array or Ragged, *, train) -> Features` with a field `width`. It ends with a LayerNorm,
+so that what it hands on has unit scale, and gives the same real tokens however far its input is padded.
+"""
+
+from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
+from mmtl_jax.encoders.image import ImageCNN, ImageResNet
+from mmtl_jax.encoders.tabular import TabularMLP
+from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
+
+__all__ = [
+    'AudioCNN',
+    'AudioConformer',
+    'AudioLSTM',
+    'BagOfEmbeddings',
+    'ImageCNN',
+    'ImageResNet',
+    'TabularMLP',
+    'TextLSTM',
+    'TextTransformer',
+]

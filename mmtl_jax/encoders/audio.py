@@ -1,0 +1,171 @@
+"""Audio encoders: a Ragged of log-mel frames `[B, T, mels]`, or of a waveform `[B, L]`, to a token per few frames."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmtl_jax.core.types import Array, Features, Ragged
+from mmtl_jax.nn import LSTM, DepthwiseConv, FeedForward, ResidualConv, SelfAttention, fill_masked
+
+FrontEnd = Callable[[Ragged], Ragged]
+
+
+class AudioCNN(nn.Module):
+    """Residual convolutions along time over stacked frames.
+
+    Attributes:
+      width: feature size D. On CPU 144 is far faster than 128 (a power of two).
+      depth: number of residual convolutions.
+      kernel_size: tokens that one convolution sees.
+      stack: consecutive frames joined into one token.
+      dropout_rate: dropout in every residual branch.
+      front_end: turns a Ragged waveform `[B, L]` into Ragged frames, such as `nn.log_mel.LogMel()`; None when frames
+        come in.
+    """
+
+    width: int
+    depth: int = 4
+    kernel_size: int = 5
+    stack: int = 4
+    dropout_rate: float = 0.0
+    front_end: FrontEnd | None = None
+
+    @nn.compact
+    def __call__(self, audio: Ragged, *, train: bool) -> Features:
+        """Returns Features with a token per `stack` frames."""
+        x, mask = tokens_from(audio, self.stack, self.front_end)
+        x = nn.Dense(self.width)(x)
+        for _ in range(self.depth):
+            x = ResidualConv(self.kernel_size, self.dropout_rate)(x, mask, train=train)
+        return Features(tokens=fill_masked(nn.LayerNorm()(x), mask), mask=mask)
+
+
+class AudioLSTM(nn.Module):
+    """LSTM layers over stacked frames.
+
+    Attributes:
+      width: feature size D.
+      depth: number of LSTM layers.
+      bidirectional: whether each layer also reads from the end.
+      stack: consecutive frames joined into one token.
+      dropout_rate: dropout after each layer.
+      front_end: as in `AudioCNN`.
+    """
+
+    width: int
+    depth: int = 2
+    bidirectional: bool = True
+    stack: int = 4
+    dropout_rate: float = 0.0
+    front_end: FrontEnd | None = None
+
+    @nn.compact
+    def __call__(self, audio: Ragged, *, train: bool) -> Features:
+        """Returns Features with a token per `stack` frames."""
+        x, mask = tokens_from(audio, self.stack, self.front_end)
+        x = nn.LayerNorm()(nn.Dense(self.width)(x))
+        for _ in range(self.depth):
+            x = LSTM(self.width, self.bidirectional)(x, mask)
+            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), mask), mask=mask)
+
+
+class ConformerBlock(nn.Module):
+    """Half a feed-forward layer, attention, convolution, half a feed-forward layer (Gulati et al. 2020, 2005.08100).
+
+    Differences: LayerNorm instead of BatchNorm in the convolution (no running statistics, and padding cannot leak), and
+    rotary positions instead of Transformer-XL's relative ones.
+
+    Attributes:
+      num_heads: attention heads.
+      kernel_size: tokens that the depthwise convolution sees.
+      expansion: hidden width of the feed-forward layers over the input's.
+      dropout_rate: dropout in every branch and on the attention weights.
+    """
+
+    num_heads: int = 4
+    kernel_size: int = 15
+    expansion: int = 4
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, *, train: bool) -> Array:
+        """Returns `[B, T, D]` for `x` `[B, T, D]` and `mask` `[B, T]`."""
+
+        def dropout(branch: Array) -> Array:
+            return nn.Dropout(self.dropout_rate, deterministic=not train)(branch)
+
+        def feed_forward(x: Array) -> Array:
+            return FeedForward(self.expansion, self.dropout_rate)(nn.LayerNorm()(x), train=train)
+
+        x = fill_masked(x, mask)
+        x = x + 0.5 * feed_forward(x)
+        attention = SelfAttention(self.num_heads, self.dropout_rate, rotary=True)
+        x = x + dropout(attention(nn.LayerNorm()(x), mask, train=train))
+        x = x + dropout(self.convolve(nn.LayerNorm()(x), mask))
+        x = x + 0.5 * feed_forward(x)
+        return nn.LayerNorm()(x)
+
+    def convolve(self, x: Array, mask: Array) -> Array:
+        """Returns the branch of figure 2 in the paper, without its first norm and its dropout."""
+        width = x.shape[-1]
+        x = nn.glu(nn.Dense(2 * width)(x))
+        x = nn.LayerNorm()(DepthwiseConv(self.kernel_size)(x, mask))
+        return nn.Dense(width)(nn.swish(x))
+
+
+class AudioConformer(nn.Module):
+    """Conformer blocks (convolution and attention, 2005.08100) over stacked frames.
+
+    Attributes:
+      width: feature size D. On CPU 144 is far faster than 128 (a power of two).
+      depth: number of blocks.
+      num_heads: attention heads per block.
+      kernel_size: tokens that a depthwise convolution sees.
+      expansion: hidden width of the feed-forward layers over `width`.
+      stack: consecutive frames joined into one token.
+      dropout_rate: dropout in every branch.
+      front_end: as in `AudioCNN`.
+    """
+
+    width: int
+    depth: int = 4
+    num_heads: int = 4
+    kernel_size: int = 15
+    expansion: int = 4
+    stack: int = 4
+    dropout_rate: float = 0.0
+    front_end: FrontEnd | None = None
+
+    @nn.compact
+    def __call__(self, audio: Ragged, *, train: bool) -> Features:
+        """Returns Features with a token per `stack` frames."""
+        x, mask = tokens_from(audio, self.stack, self.front_end)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.Dense(self.width)(x))
+        for _ in range(self.depth):
+            block = ConformerBlock(self.num_heads, self.kernel_size, self.expansion, self.dropout_rate)
+            x = block(x, mask, train=train)
+        # Each block ends with a LayerNorm already; a depth of 0 does not.
+        x = x if self.depth else nn.LayerNorm()(x)
+        return Features(tokens=fill_masked(x, mask), mask=mask)
+
+
+def tokens_from(audio: Ragged, stack: int, front_end: FrontEnd | None) -> tuple[Array, Array]:
+    """Returns tokens `[B, ceil(T / stack), stack * mels]` and their mask; a token is real if one of its frames is.
+
+    Raises:
+      ValueError: a waveform without a front end, or frames with one.
+    """
+    expected = 3 if front_end is None else 2
+    if audio.values.ndim != expected:
+        wanted = 'frames [B, T, mels]' if front_end is None else 'a waveform [B, L]'
+        hint = 'set front_end for a waveform' if front_end is None else 'leave front_end out for frames'
+        raise ValueError(f'audio must be {wanted}, got {audio.values.shape}; {hint}.')
+    frames = front_end(audio) if front_end else audio
+    values = fill_masked(frames.values, frames.mask)
+    batch, length, mels = values.shape
+    missing = -length % stack
+    values = jnp.pad(values, ((0, 0), (0, missing), (0, 0))).reshape(batch, -1, stack * mels)
+    mask = jnp.pad(frames.mask, ((0, 0), (0, missing))).reshape(batch, -1, stack)
+    return values, jnp.any(mask, axis=-1)

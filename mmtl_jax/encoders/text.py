@@ -1,0 +1,115 @@
+"""Text encoders: a Ragged of token ids `[B, L]` to Features. What an id stands for is the tokenizer's business."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmtl_jax.core.types import Array, Features, Ragged
+from mmtl_jax.nn import LSTM, MLP, TransformerBlock, fill_masked, sinusoidal
+
+
+class BagOfEmbeddings(nn.Module):
+    """Averages the embeddings of a text's ids into one token: words, characters or hashed character n-grams.
+
+    Attributes:
+      vocab_size: ids run from 0 to `vocab_size - 1`.
+      width: feature size D.
+      embedding_width: size of the embeddings; `width` by default.
+      combine: 'mean' divides the sum by the number n of ids, 'sqrt' by its square root, so that long texts keep their
+        contrast.
+      depth: hidden layers after the average.
+      dropout_rate: dropout on the average and in the hidden layers.
+      token_dropout_rate: chance of leaving out an id in training (word dropout, Iyyer et al. 2015, P15-1162).
+    """
+
+    vocab_size: int
+    width: int
+    embedding_width: int | None = None
+    combine: str = 'mean'
+    depth: int = 0
+    dropout_rate: float = 0.0
+    token_dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, text: Ragged, *, train: bool) -> Features:
+        """Returns Features with one token, real where the text has a real id."""
+        if self.combine not in ('mean', 'sqrt'):
+            raise ValueError(f"BagOfEmbeddings: combine must be 'mean' or 'sqrt', got {self.combine!r}.")
+        mask = text.mask
+        if train and self.token_dropout_rate > 0:
+            mask &= jax.random.bernoulli(self.make_rng('dropout'), 1 - self.token_dropout_rate, mask.shape)
+        embeddings = embed(Ragged(text.values, mask), self.vocab_size, self.embedding_width or self.width)
+        count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1).astype(embeddings.dtype)
+        vector = jnp.sum(embeddings, axis=1) / (count if self.combine == 'mean' else jnp.sqrt(count))
+        vector = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.LayerNorm()(vector))
+        vector = MLP(self.width, self.depth, self.dropout_rate)(vector, train=train)
+        vector = nn.LayerNorm()(nn.Dense(self.width)(vector))
+        return Features(tokens=vector[:, None], mask=jnp.any(text.mask, axis=1, keepdims=True))
+
+
+class TextLSTM(nn.Module):
+    """An LSTM over the embeddings, one token per id.
+
+    Attributes:
+      vocab_size: ids run from 0 to `vocab_size - 1`.
+      width: feature size D.
+      depth: number of LSTM layers.
+      bidirectional: whether each layer also reads from the end.
+      dropout_rate: dropout on the embeddings and after each layer.
+    """
+
+    vocab_size: int
+    width: int
+    depth: int = 1
+    bidirectional: bool = True
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, text: Ragged, *, train: bool) -> Features:
+        """Returns Features with a token per id."""
+        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+        x = dropout(embed(text, self.vocab_size, self.width))
+        for _ in range(self.depth):
+            x = dropout(LSTM(self.width, self.bidirectional)(x, text.mask))
+        return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), text.mask), mask=text.mask)
+
+
+class TextTransformer(nn.Module):
+    """A pre-norm transformer over embeddings and sinusoidal positions, one token per id.
+
+    Attributes:
+      vocab_size: ids run from 0 to `vocab_size - 1`.
+      width: feature size D.
+      depth: number of blocks.
+      num_heads: attention heads per block.
+      dropout_rate: dropout on the embeddings and inside the blocks.
+    """
+
+    vocab_size: int
+    width: int
+    depth: int = 2
+    num_heads: int = 4
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, text: Ragged, *, train: bool) -> Features:
+        """Returns Features with a token per id."""
+        x = embed(text, self.vocab_size, self.width) + sinusoidal(text.mask.shape[1], self.width)[None]
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        for _ in range(self.depth):
+            x = TransformerBlock(self.num_heads, dropout_rate=self.dropout_rate)(x, text.mask, train=train)
+        return Features(tokens=fill_masked(nn.LayerNorm()(x), text.mask), mask=text.mask)
+
+
+def embed(text: Ragged, vocab_size: int, width: int) -> Array:
+    """Returns embeddings `[B, L, width]` of unit variance, zero where masked; called inside a compact method.
+
+    Raises:
+      ValueError: the ids are not integers `[B, L]`.
+    """
+    if text.values.ndim != 2 or not jnp.issubdtype(text.values.dtype, jnp.integer):
+        raise ValueError(
+            f'text must be integer ids [B, L], got {text.values.dtype} {text.values.shape}; tokenize it first.'
+        )
+    table = nn.Embed(vocab_size, width, embedding_init=nn.initializers.normal(1.0), name='embedding')
+    return fill_masked(table(fill_masked(text.values, text.mask)), text.mask)

@@ -1,0 +1,26 @@
+"""Floor 1: layers that two or more packages or several encoders use."""
+
+from mmtl_jax.nn.attention import SelfAttention
+from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
+from mmtl_jax.nn.masking import fill_masked, masked_softmax
+from mmtl_jax.nn.mlp import MLP, FeedForward
+from mmtl_jax.nn.pooling import AttentionPooling, masked_mean
+from mmtl_jax.nn.positions import rotate, sinusoidal
+from mmtl_jax.nn.recurrent import LSTM
+from mmtl_jax.nn.transformer import TransformerBlock
+
+__all__ = [
+    'LSTM',
+    'MLP',
+    'AttentionPooling',
+    'DepthwiseConv',
+    'FeedForward',
+    'ResidualConv',
+    'SelfAttention',
+    'TransformerBlock',
+    'fill_masked',
+    'masked_mean',
+    'masked_softmax',
+    'rotate',
+    'sinusoidal',
+]

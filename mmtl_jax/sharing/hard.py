@@ -1,0 +1,33 @@
+"""Hard parameter sharing."""
+
+import flax.linen as nn
+
+from mmtl_jax.core.types import Features
+from mmtl_jax.nn import MLP, fill_masked
+
+
+class Hard(nn.Module):
+    """Every task gets the same Features (Caruana 1997), after a shared trunk if `depth` is not 0.
+
+    Attributes:
+      tasks: task names.
+      width: feature size D; features of another width are projected to it.
+      depth: layers of the shared trunk.
+      dropout_rate: dropout after each of them.
+    """
+
+    tasks: tuple[str, ...]
+    width: int
+    depth: int = 0
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
+        """Returns the shared Features by task."""
+        tokens = fill_masked(features.tokens, features.mask)
+        if self.depth:
+            tokens = nn.LayerNorm()(MLP(self.width, self.depth, self.dropout_rate, name='trunk')(tokens, train=train))
+        elif tokens.shape[-1] != self.width:
+            tokens = nn.Dense(self.width, name='project')(tokens)
+        shared = features.replace(tokens=fill_masked(tokens, features.mask))
+        return dict.fromkeys(self.tasks, shared)

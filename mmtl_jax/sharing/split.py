@@ -1,0 +1,33 @@
+"""No sharing after fusion."""
+
+import flax.linen as nn
+
+from mmtl_jax.core.types import Features
+from mmtl_jax.nn import MLP, fill_masked
+
+
+class Split(nn.Module):
+    """One network per task: each task has an MLP of its own and shares nothing above the fusion.
+
+    Attributes:
+      tasks: task names.
+      width: feature size D.
+      depth: layers per task.
+      dropout_rate: dropout after each layer.
+    """
+
+    tasks: tuple[str, ...]
+    width: int
+    depth: int = 1
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
+        """Returns each task's Features."""
+        shared = fill_masked(features.tokens, features.mask)
+        outputs = {}
+        for task in self.tasks:
+            tokens = MLP(self.width, self.depth, self.dropout_rate, name=task)(shared, train=train)
+            tokens = nn.LayerNorm(name=f'{task}_norm')(tokens)
+            outputs[task] = features.replace(tokens=fill_masked(tokens, features.mask))
+        return outputs
