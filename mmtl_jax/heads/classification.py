@@ -1,0 +1,29 @@
+"""One class out of several per row."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+
+from mmtl_jax.core.types import Array, Features
+from mmtl_jax.heads.readout import Readout, pooled
+
+
+class Classification(nn.Module):
+    """Mean of the real tokens, then a readout: `Features` -> logits `[B, num_classes]`.
+
+    Of several modalities it reads the means side by side.
+
+    Attributes:
+      num_classes: number of classes.
+      hidden: sizes of hidden layers; none gives a linear classifier.
+      dropout_rate: applied to the input of every layer.
+    """
+
+    num_classes: int
+    hidden: tuple[int, ...] = ()
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features | Mapping[str, Features], *, train: bool) -> Array:
+        """Returns the logits `[B, num_classes]`."""
+        return Readout(self.num_classes, self.hidden, self.dropout_rate)(pooled(features), train=train)

@@ -1,0 +1,29 @@
+"""Any number of labels per row."""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+
+from mmtl_jax.core.types import Array, Features
+from mmtl_jax.heads.readout import Readout, pooled
+
+
+class MultiLabel(nn.Module):
+    """Mean of the real tokens, then a readout: `Features` -> one logit per label `[B, num_labels]`.
+
+    Of several modalities it reads the means side by side.
+
+    Attributes:
+      num_labels: number of labels, each on or off by itself.
+      hidden: sizes of hidden layers; none gives a linear readout.
+      dropout_rate: applied to the input of every layer.
+    """
+
+    num_labels: int
+    hidden: tuple[int, ...] = ()
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features | Mapping[str, Features], *, train: bool) -> Array:
+        """Returns the logits `[B, num_labels]`."""
+        return Readout(self.num_labels, self.hidden, self.dropout_rate)(pooled(features), train=train)
