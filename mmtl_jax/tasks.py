@@ -1,11 +1,11 @@
 """Tasks: data that says how to answer a question, learn from its label, and score the answers.
 
-A factory makes a `Task` from plain values; its first argument is the task's name.
+A factory makes a `Task` from plain values, and raises a `ValueError` that names the task for those that do not fit.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -87,9 +87,6 @@ def classification(
       top_k: also measures how often the class is among the `top_k` highest; None to leave it out.
       class_names: one per class, for reports.
       primary: 'accuracy', `top{k}`, 'macro_f1' or 'micro_f1'.
-
-    Raises:
-      ValueError: fewer than two classes, or an option that does not fit.
     """
     _at_least(task, 'num_classes', num_classes, 2)
     names = _names(task, class_names, num_classes)
@@ -97,11 +94,7 @@ def classification(
         raise ValueError(f'task {task!r}: top_k must be between 1 and {num_classes}, got {top_k}.')
     if not 0 <= label_smoothing < 1:
         raise ValueError(f'task {task!r}: label_smoothing must be at least 0 and below 1, got {label_smoothing}.')
-    top_name = [] if top_k is None else [f'top{top_k}']
-
-    def measure(logits: Array, labels: Array, weights: Array) -> dict[str, tuple[Array, Array]]:
-        pairs = {'accuracy': metrics.accuracy(logits, labels, weights)}
-        return pairs | {name: metrics.top_k(logits, labels, weights, k=top_k) for name in top_name}
+    known = ['accuracy', 'macro_f1', 'micro_f1'] + ([] if top_k is None else [f'top{top_k}'])
 
     def reduce(logits: Array) -> dict[str, Array]:
         label = jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -117,10 +110,10 @@ def classification(
     return Task(
         name=task,
         head=heads.Classification(num_classes, tuple(hidden), dropout_rate),
-        loss=functools.partial(losses.cross_entropy, label_smoothing=label_smoothing),
-        metrics=measure,
+        loss=partial(losses.cross_entropy, label_smoothing=label_smoothing),
+        metrics=partial(metrics.classification, top_k=top_k),
         scorer=Scorer(reduce, score),
-        **_primary(task, primary, ['accuracy', *top_name, 'macro_f1', 'micro_f1']),
+        **_primary(task, primary, known),
         reads=_reads(reads),
         class_names=names,
         describe=describe,
@@ -148,18 +141,10 @@ def multilabel(
       class_names: one per label, for reports.
       primary: 'macro_f1', 'micro_f1', 'average_precision', 'roc_auc', 'accuracy' (share of labels that are right) or
         'exact_match'.
-
-    Raises:
-      ValueError: no label, or an option that does not fit.
     """
     _at_least(task, 'num_labels', num_labels, 1)
+    known = ['macro_f1', 'micro_f1', 'average_precision', 'roc_auc', 'accuracy', 'exact_match']
     names = _names(task, class_names, num_labels)
-
-    def measure(logits: Array, targets: Array, weights: Array) -> dict[str, tuple[Array, Array]]:
-        return {
-            'accuracy': metrics.label_accuracy(logits, targets, weights),
-            'exact_match': metrics.exact_match(logits, targets, weights),
-        }
 
     def reduce(logits: Array) -> dict[str, Array]:
         return {'probabilities': jax.nn.sigmoid(logits.astype(jnp.float32))}
@@ -181,9 +166,9 @@ def multilabel(
         name=task,
         head=heads.MultiLabel(num_labels, tuple(hidden), dropout_rate),
         loss=losses.binary_cross_entropy,
-        metrics=measure,
+        metrics=metrics.multilabel,
         scorer=Scorer(reduce, score),
-        **_primary(task, primary, ['macro_f1', 'micro_f1', 'average_precision', 'roc_auc', 'accuracy', 'exact_match']),
+        **_primary(task, primary, known),
         reads=_reads(reads),
         class_names=names,
         describe=describe,
@@ -212,27 +197,10 @@ def regression(
       kind: of the loss: 'mse', 'mae' or 'huber'.
       delta: error at which the Huber loss turns linear.
       primary: 'mae', 'mse' or 'r2'.
-
-    Raises:
-      ValueError: no output, an unknown kind, or an option that does not fit.
     """
     _at_least(task, 'num_outputs', num_outputs, 1)
-    loss = _choice(
-        task,
-        'kind',
-        kind,
-        {
-            'mse': losses.squared_error,
-            'mae': losses.absolute_error,
-            'huber': functools.partial(losses.huber, delta=delta),
-        },
-    )
-
-    def measure(values: Array, targets: Array, weights: Array) -> dict[str, tuple[Array, Array]]:
-        return {
-            'mae': metrics.mean_absolute_error(values, targets, weights),
-            'mse': metrics.mean_squared_error(values, targets, weights),
-        }
+    kinds = {'mse': losses.squared_error, 'mae': losses.absolute_error, 'huber': partial(losses.huber, delta=delta)}
+    loss = _choice(task, 'kind', kind, kinds)
 
     def score(outputs: list[PyTree], targets: list[PyTree]) -> dict[str, float]:
         return metrics.r2(np.array(targets), np.array([output['value'] for output in outputs]))
@@ -244,7 +212,7 @@ def regression(
         name=task,
         head=heads.Regression(num_outputs, tuple(hidden), dropout_rate),
         loss=loss,
-        metrics=measure,
+        metrics=metrics.regression,
         scorer=Scorer(lambda values: {'value': values}, score),
         **_primary(task, primary, ['mae', 'mse', 'r2']),
         reads=_reads(reads),
@@ -278,9 +246,6 @@ def ctc(
       decoder: 'greedy' or 'beam' (prefix beam search).
       beam_width: prefixes kept by the beam search.
       primary: 'cer', or 'wer' with a vocabulary.
-
-    Raises:
-      ValueError: `vocab_size` is missing, too small or does not fit the vocabulary, or an option does not fit.
     """
     vocabulary = tuple(vocabulary)
     vocab_size = _vocab_size(task, vocab_size, vocabulary)
@@ -288,7 +253,7 @@ def ctc(
         raise ValueError(f'task {task!r}: ctc reads one sequence, got {tuple(reads)}; name one modality.')
     _choice(task, 'per', per, {'symbol': None, 'sequence': None})
     _at_least(task, 'beam_width', beam_width, 1)
-    beam = functools.partial(prefix_beam_search, beam_width=beam_width)
+    beam = partial(prefix_beam_search, beam_width=beam_width)
     decode = _choice(task, 'decoder', decoder, {'greedy': greedy_decode, 'beam': lambda *args: beam(*args)[0]})
 
     def text(ids: np.ndarray) -> str:
@@ -343,9 +308,6 @@ def contrastive(
       init_temperature: at the start; None for .07 (CLIP) or .1 (SigLIP), as in the papers.
       init_bias: at the start, for SigLIP.
       primary: 'r1', 'r5' or 'r10', the means over the directions, or one direction, such as 'image_to_text_r5'.
-
-    Raises:
-      ValueError: fewer than two modalities, or an option that does not fit.
     """
     reads = (modalities,) if isinstance(modalities, str) else tuple(modalities)
     if len(set(reads)) < 2 or len(set(reads)) != len(reads) or 'group' in reads:
