@@ -1,0 +1,103 @@
+"""The model: encoders, a fusion, a sharing scheme and heads, composed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmtl_jax.core.types import Array, Batch, Features, PyTree
+
+FUSED = 'fused'
+
+
+class Members(nn.Module):
+    """Modules by name, so that their parameters stand at `<collection>/<name>`."""
+
+    members: Mapping[str, nn.Module]
+
+    @nn.compact
+    def __call__(self, inputs: Mapping[str, Any], *, train: bool) -> dict[str, Any]:
+        """Applies each named member to the input of the same name."""
+        # A module that arrives as a field is adopted under the field's name; a deep clone is free to take its own.
+        return {
+            name: self.members[name].clone(parent=self, name=name, _deep_clone=True)(value, train=train)
+            for name, value in inputs.items()
+        }
+
+
+class MultiModalMultiTask(nn.Module):
+    """`Batch` -> `{task: predictions}`: encode each modality, fuse, share between tasks, predict.
+
+    Attributes:
+      encoders: modality -> encoder; parameters at `encoders/<modality>` (shared).
+      fusion: `{modality: Features}` -> `Features`; parameters at `fusion` (shared).
+      sharing: `Features` -> `{task: Features}`; parameters at `sharing` (shared).
+      heads: task -> head; parameters at `heads/<task>` (task-own).
+      reads: task -> `'fused'`, or the modality or modalities whose encoders' features its head takes before fusion.
+    """
+
+    encoders: Mapping[str, nn.Module]
+    fusion: nn.Module
+    sharing: nn.Module
+    heads: Mapping[str, nn.Module]
+    reads: Mapping[str, str | tuple[str, ...]]
+
+    def setup(self):
+        """Groups encoders and heads under one name each."""
+        self._encode = Members(self.encoders, name='encoders')
+        self._head = Members(self.heads, name='heads')
+
+    def __call__(
+        self, batch: Batch, *, train: bool, gate: Callable[[str, PyTree], PyTree] | None = None
+    ) -> dict[str, PyTree]:
+        """Returns `{task: predictions}`; see `features` and `predict` for the two halves."""
+        return self.predict(self.features(batch, train=train), train=train, gate=gate)
+
+    def features(self, batch: Batch, *, train: bool) -> dict[str, Features]:
+        """Returns what the tasks read: `'fused'` and single modalities."""
+        inputs = {modality: batch.inputs[modality] for modality in self.encoders}
+        encoded = {
+            modality: mask_absent(features, batch.present[modality])
+            for modality, features in self._encode(inputs, train=train).items()
+        }
+        single = {name for read in self.reads.values() for name in ((read,) if isinstance(read, str) else read)}
+        read = {modality: encoded[modality] for modality in encoded if modality in single}
+        if FUSED in self.reads.values():
+            read[FUSED] = self.fusion(encoded, train=train)
+        return read
+
+    def predict(
+        self, z: Mapping[str, Features], *, train: bool, gate: Callable[[str, PyTree], PyTree] | None = None
+    ) -> dict[str, PyTree]:
+        """Returns `{task: predictions}`.
+
+        Args:
+          z: what `features` returned.
+          train: whether dropout and the like are on.
+          gate: applied to each task's name and features just before its head; the training step puts there what
+            keeps a non-finite gradient of one task from the shared parameters.
+        """
+        shared = self.sharing(z[FUSED], train=train) if FUSED in z else {}
+        features = {task: shared[task] if read == FUSED else select(z, read) for task, read in self.reads.items()}
+        if gate is not None:
+            features = {task: gate(task, value) for task, value in features.items()}
+        return self._head(features, train=train)
+
+
+def select(z: Mapping[str, Features], read: str | tuple[str, ...]) -> Features | dict[str, Features]:
+    """Returns the features of one modality, or those of several by name."""
+    return z[read] if isinstance(read, str) else {modality: z[modality] for modality in read}
+
+
+def mask_absent(features: Features, present: Array) -> Features:
+    """Returns `features` with no real token, and zeros, in the rows `[B]` that lack the modality."""
+
+    def keep(array: Array) -> Array:
+        return jnp.where(present.reshape((-1,) + (1,) * (array.ndim - 1)), array, 0)
+
+    return Features(
+        tokens=keep(features.tokens),
+        mask=features.mask & present[:, None],
+        maps=tuple(keep(level) for level in features.maps),
+    )

@@ -1,0 +1,61 @@
+"""What the host remembers between checkpoints, so that a resumed run reports the same numbers."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmtl_jax.tasks import Task
+
+
+@dataclasses.dataclass
+class Host:
+    """The host's part of a checkpoint, JSON-able.
+
+    Attributes:
+      data: position of the next batch.
+      best_step: step of the best evaluation so far.
+      best_value: its value.
+      evaluations_since_best: evaluations without a better value since.
+      pending: name -> [sum, count] of the measures since the last line of training metrics.
+      skipped: steps that sat out whole because their summed gradient was not finite.
+    """
+
+    data: dict[str, Any] | None = None
+    best_step: int | None = None
+    best_value: float | None = None
+    evaluations_since_best: int = 0
+    pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    skipped: int = 0
+
+    def account(self, measures: Mapping[str, Any], tasks: Sequence[Task]) -> None:
+        """Adds one step's measures, fetched from the devices, to the sums that wait to be written."""
+        for index, task in enumerate(tasks):
+            count = float(measures['counts'][index])
+            self._add(f'{task.name}/loss', float(measures['losses'][index]) * count, count)
+            self._add(f'{task.name}/weight', float(measures['weights'][index]), 1.0)
+            self._add(f'{task.name}/bad_steps', float(measures['bad'][index]), 0.0)
+            if count:
+                for metric, (total, number) in measures['metrics'][task.name].items():
+                    self._add(f'{task.name}/{metric}', float(total), float(number))
+        self._add('grad_norm', float(measures['grad_norm']), 1.0)
+        self.skipped += int(measures['bad'][-1])
+
+    def flush(self) -> dict[str, float]:
+        """Returns the means since the last flush, and the number of bad steps of each task that had any."""
+        pending, self.pending = self.pending, {}
+        means = {name: total / count for name, (total, count) in pending.items() if count > 0}
+        bad = {name: total for name, (total, _) in pending.items() if name.endswith('/bad_steps') and total > 0}
+        return {**means, **bad, 'skipped_steps': float(self.skipped)}
+
+    def judge(self, step: int, value: float, *, higher_is_better: bool) -> bool:
+        """Takes note of an evaluation's value; returns whether it is the best so far."""
+        sign = 1.0 if higher_is_better else -1.0
+        if self.best_value is None or sign * value > sign * self.best_value:
+            self.best_step, self.best_value, self.evaluations_since_best = step, value, 0
+            return True
+        self.evaluations_since_best += 1
+        return False
+
+    def _add(self, name: str, total: float, count: float) -> None:
+        before = self.pending.get(name, [0.0, 0.0])
+        self.pending[name] = [before[0] + total, before[1] + count]

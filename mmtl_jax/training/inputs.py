@@ -1,0 +1,170 @@
+"""The data of a run: from a description in plain values to sources, fitted vocabularies, shapes and loaders."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from mmtl_jax import data
+from mmtl_jax.core.types import Batch
+
+TRAIN = 'train'
+
+
+class Inputs:
+    """The splits of a run, each read when it is first asked for.
+
+    What is fitted on the training split (vocabularies, statistics, padded lengths) is part of `fitted`; a saved run
+    hands it back, so that evaluation and prediction never look at the training data.
+    """
+
+    def __init__(
+        self,
+        *,
+        sources: Sequence[Mapping[str, Any]],
+        inputs: Mapping[str, Any],
+        targets: Mapping[str, Any],
+        batch_size: int,
+        eval_batch_size: int | None = None,
+        vocabularies: Mapping[str, Mapping[str, Any]] | None = None,
+        steps: Sequence[Mapping[str, Any]] = (),
+        augment: Sequence[Mapping[str, Any]] = (),
+        eval_steps: Sequence[Mapping[str, Any]] = (),
+        splits: Mapping[str, str] | None = None,
+        buckets: Mapping[str, Sequence[int]] | None = None,
+        weights: Sequence[float] | None = None,
+        modality_dropout: float | Mapping[str, float] = 0.0,
+        cache_gigabytes: float = 2.0,
+        num_threads: int = 2,
+        num_workers: int = 0,
+        bad_examples: str = 'error',
+        fitted: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ):
+        """Takes the description; nothing is read yet.
+
+        Args:
+          sources: one mapping per data set, `{'name': <TFDS name or dotted path>, 'data_dir': ..., 'builder_kwargs':
+            {...}}`; with `inputs`, `targets`, `steps`, `augment` or `eval_steps` of its own where it differs.
+          inputs: modality -> field of the example; see `data.build_preprocess`.
+          targets: task -> field of the example.
+          batch_size: rows of a training batch, over all devices.
+          eval_batch_size: rows of an evaluation batch, by default the same.
+          vocabularies: name -> what is fitted on the training split of the first source.
+          steps: deterministic transforms, run once per example.
+          augment: random transforms of training, run per visit.
+          eval_steps: their deterministic counterparts.
+          splits: `train`, `validation` and `test` -> the data sets' own split names, such as `train[:90%]`.
+          buckets: one modality -> its padded lengths.
+          weights: of the sources in the mixture, by default their sizes.
+          modality_dropout: share of the rows from which a modality is hidden in training; at least one is kept.
+          cache_gigabytes: prepared examples are kept in memory up to here.
+          num_threads: that prepare and load.
+          num_workers: processes that load where the examples do not fit in memory.
+          bad_examples: 'error' or 'skip'.
+          fitted: of a saved run.
+          seed: of the shuffling and the augmentation.
+        """
+        if not sources:
+            raise ValueError('data.sources is empty; name at least one data set.')
+        self._sources = [dict(source) for source in sources]
+        self._fields = {
+            'inputs': inputs, 'targets': targets, 'steps': steps, 'augment': augment, 'eval_steps': eval_steps
+        }  # fmt: skip
+        self._vocabulary_specs = vocabularies or {}
+        self._splits = {TRAIN: 'train', 'validation': 'validation', 'test': 'test', **(splits or {})}
+        self._buckets, self._weights, self._modality_dropout = buckets, weights, modality_dropout
+        self._prepare = {
+            'cache_bytes': int(cache_gigabytes * 2**30), 'num_threads': num_threads, 'bad_examples': bad_examples
+        }  # fmt: skip
+        self._num_workers, self._fitted, self._seed = num_workers, fitted, seed
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+
+    @functools.cached_property
+    def vocabularies(self) -> dict[str, Any]:
+        """What was fitted on the training split, by name."""
+        if self._fitted is not None:
+            return dict(self._fitted['vocabularies'])
+        return data.fit_vocabularies(self._vocabulary_specs, self.source(TRAIN)) if self._vocabulary_specs else {}
+
+    @functools.cached_property
+    def layout(self) -> data.Layout:
+        """The padded shapes of the training batches."""
+        if self._fitted is not None:
+            return data.Layout.from_json(self._fitted['layout'])
+        return data.make_layout(self._train_rows, buckets=self._buckets)
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What a saved run needs instead of the training split, JSON-able."""
+        return {'vocabularies': self.vocabularies, 'layout': self.layout.to_json()}
+
+    def source(self, split: str, index: int = 0) -> data.Source:
+        """Returns the examples of a split of the source number `index`, as the data set has them."""
+        spec = self._sources[index]
+        return data.load_source(
+            spec['name'],
+            self._split_name(split),
+            data_dir=spec.get('data_dir'),
+            builder_kwargs=spec.get('builder_kwargs'),
+        )
+
+    def class_names(self, key: str) -> tuple[str, ...]:
+        """Returns the names of the classes of a key of the first source, `()` if it has none."""
+        return self.source(TRAIN).class_names(key)
+
+    def rows(self, split: str) -> data.PreparedSource:
+        """Returns the prepared examples of an evaluation split, those of the first source."""
+        return self._evaluation_rows(split)
+
+    def empty_batches(self) -> list[Batch]:
+        """Returns one batch of zeros for each shape of the training, for initialisation and compilation."""
+        return [data.empty_batch(self.layout, self.batch_size, bucket) for bucket in range(self.layout.num_buckets)]
+
+    def train_batches(self, sharding: jax.sharding.Sharding) -> data.Batches:
+        """Returns the endless training batches on the devices."""
+        loader = data.train_loader(
+            self._train_rows,
+            batch_size=self.batch_size,
+            seed=self._seed,
+            layout=self.layout,
+            weights=self._weights,
+            modality_dropout=self._modality_dropout,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            num_workers=self._num_workers,
+        )
+        return data.prefetch_to_device(loader, sharding)
+
+    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.Batches:
+        """Returns one pass over an evaluation split: row indices and batches on the devices."""
+        rows = self.rows(split)
+        loader = data.eval_loader(
+            rows,
+            batch_size=self.eval_batch_size,
+            layout=data.make_layout(rows, buckets=self._buckets, like=self.layout),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        return data.prefetch_to_device(loader, sharding)
+
+    @functools.cached_property
+    def _train_rows(self) -> list[data.PreparedSource]:
+        return [
+            data.prepare(self.source(TRAIN, index), self._preprocess(index), **self._prepare)
+            for index in range(len(self._sources))
+        ]
+
+    @functools.cache  # noqa: B019 - one object lives as long as the run
+    def _evaluation_rows(self, split: str) -> data.PreparedSource:
+        return data.prepare(self.source(split), self._preprocess(0), **self._prepare)
+
+    def _preprocess(self, index: int) -> data.Preprocess:
+        fields = {name: self._sources[index].get(name, common) for name, common in self._fields.items()}
+        return data.build_preprocess(**fields, vocabularies=self.vocabularies)
+
+    def _split_name(self, split: str) -> str:
+        if split not in self._splits:
+            raise ValueError(f'no split {split!r}; choose one of {sorted(self._splits)}.')
+        return self._splits[split]

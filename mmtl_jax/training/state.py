@@ -1,0 +1,78 @@
+"""Everything that training changes, as one pytree."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from mmtl_jax.balancing import Balancer
+from mmtl_jax.core.types import Array, Batch, PyTree
+
+
+@struct.dataclass
+class TrainState:
+    """The state of a run; a checkpoint holds it whole.
+
+    Attributes:
+      step: number of steps taken, int32 scalar.
+      params: the model's parameters.
+      variables: the model's other collections, such as batch statistics.
+      optimizer: the optax state.
+      balancer: the balancer's state.
+      average: exponential moving average of `params`, or None.
+      key: the run's random key; a step folds its number into it.
+      bad_run: `[T + 1]` int32, how many steps in a row each task, and last the whole step, sat out as non-finite.
+    """
+
+    step: Array
+    params: PyTree
+    variables: PyTree
+    optimizer: PyTree
+    balancer: PyTree
+    average: PyTree
+    key: Array
+    bad_run: Array
+
+    @property
+    def inference(self) -> dict[str, Any]:
+        """The variables to evaluate with: averaged parameters where there are any."""
+        return {'params': self.params if self.average is None else self.average, **self.variables}
+
+
+def init_state(
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    balancer: Balancer,
+    *,
+    batch: Batch,
+    num_tasks: int,
+    seed: int,
+    average: bool,
+) -> TrainState:
+    """Returns the state at step 0; a pure function, to be jitted with output shardings.
+
+    Args:
+      model: `MultiModalMultiTask`.
+      optimizer: an optax transformation.
+      balancer: the task balancer.
+      batch: any batch of the run, for its shapes.
+      num_tasks: T.
+      seed: of the parameters and of everything random in the steps.
+      average: whether to keep an exponential moving average of the parameters.
+    """
+    init_key, dropout_key, run_key = jax.random.split(jax.random.key(seed), 3)
+    variables = dict(model.init({'params': init_key, 'dropout': dropout_key}, batch, train=False))
+    params = variables.pop('params')
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        variables=variables,
+        optimizer=optimizer.init(params),
+        balancer=balancer.init(num_tasks),
+        average=jax.tree.map(jnp.copy, params) if average else None,
+        key=run_key,
+        bad_run=jnp.zeros(num_tasks + 1, jnp.int32),
+    )
