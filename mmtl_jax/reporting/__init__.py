@@ -1,0 +1,24 @@
+"""Floor 4: a run's data becomes figures and a page; pure functions, no training, no display, no JavaScript."""
+
+from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
+from mmtl_jax.reporting.figures import write_figures
+from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
+from mmtl_jax.reporting.report import write_report
+from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
+
+__all__ = [
+    'Answer',
+    'Evaluation',
+    'Sample',
+    'confusion',
+    'confusion_matrix',
+    'contact_sheet',
+    'loss_curves',
+    'metric_curves',
+    'spectrogram',
+    'throughput',
+    'value_curve',
+    'weight_curves',
+    'write_figures',
+    'write_report',
+]

@@ -1,0 +1,73 @@
+"""The figures of a run as PNG files, for its `figures/` folder, papers and README files."""
+
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mmtl_jax.core.files import write_bytes_atomic
+from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.samples import Evaluation, Sample
+from mmtl_jax.reporting.style import to_png
+
+
+def write_figures(
+    directory: str | os.PathLike[str],
+    *,
+    primaries: curves.Primaries,
+    history: curves.History,
+    summary: Mapping[str, Any],
+    evaluations: Mapping[str, Mapping[str, Evaluation]] | None = None,
+    samples: Sequence[Sample] = (),
+) -> list[pathlib.Path]:
+    """Writes every figure for which there is data; returns the files.
+
+    Args:
+      directory: folder of the PNG files; made when missing.
+      primaries: task -> (primary metric, higher is better); its order fixes the tasks' colours.
+      history: rows of `metrics.jsonl`.
+      summary: `summary.json`; its `best_step` is marked.
+      evaluations: split -> task -> `Evaluation`.
+      samples: examples with the model's answers.
+
+    Raises:
+      OSError: a file cannot be written; a full disk is told in one sentence.
+    """
+    written = []
+    for name, figure in _figures(primaries, history, summary.get('best_step'), evaluations or {}, samples):
+        path = pathlib.Path(directory) / f'{name}.png'
+        write_bytes_atomic(path, to_png(figure))
+        written.append(path)
+    return written
+
+
+def _figures(
+    primaries: curves.Primaries,
+    history: curves.History,
+    best_step: int | None,
+    evaluations: Mapping[str, Mapping[str, Evaluation]],
+    samples: Sequence[Sample],
+) -> Iterator[tuple[str, Figure]]:
+    """Yields (file name, figure), one at a time, since figures are large."""
+    names, tasks = set(curves.names_in(history)), list(primaries)
+    if any(f'{task}/loss' in names for task in tasks):
+        yield 'losses', curves.loss_curves(history, tasks, best_step)
+    if any(curves.metric_names(history, task) for task in tasks):
+        yield 'metrics', curves.metric_curves(history, tasks, best_step, primaries)
+    if any(f'{task}/weight' in names for task in tasks):
+        yield 'weights', curves.weight_curves(history, tasks)
+    if 'examples_per_second' in names:
+        yield 'throughput', curves.throughput(history)
+    for split, by_task in evaluations.items():
+        for task, evaluation in by_task.items():
+            if evaluation.confusion is not None:
+                title = f'{task}, {split}'
+                figure = pictures.confusion(evaluation.confusion, evaluation.class_names, title)
+                yield f'confusion_{split}_{task}', figure
+    if samples:
+        yield 'samples', pictures.contact_sheet(samples)
+    heard = next((sample for sample in samples if sample.waveforms), None)
+    if heard is not None:
+        yield 'spectrogram', pictures.spectrogram(*next(iter(heard.waveforms.values())))
