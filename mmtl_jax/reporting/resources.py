@@ -6,7 +6,7 @@ from typing import Any
 from mmtl_jax.reporting.page import Html, flatten, table, tag
 from mmtl_jax.reporting.style import number
 
-PHASES = {'compile': 'compilation', 'evaluation': 'evaluation', 'input_wait': 'waiting for input'}
+LABELS = {'compile': 'compilation', 'data': 'data preparation', 'input_wait': 'waiting for input'}
 
 
 def resources_section(resources: Mapping[str, Any]) -> list[Html]:
@@ -17,7 +17,7 @@ def resources_section(resources: Mapping[str, Any]) -> list[Html]:
         `device`: text;
         `parameters`: their number, or part of the model -> number;
         `examples_per_second`: training speed;
-        `seconds`: `total` and its parts `compile`, `evaluation`, `input_wait`; the rest of it is training;
+        `seconds`: `total` and its parts, such as `compile`, `evaluation`, `input_wait`; the rest of it is training;
         `peak_memory_bytes`: the largest resident size;
         anything else is shown as it is.
     """
@@ -54,7 +54,7 @@ def duration(seconds: float) -> str:
 
 def _time(seconds: Mapping[str, float]) -> Html:
     """Returns a bar that shows where the time went."""
-    parts = {label: seconds[name] for name, label in PHASES.items() if seconds.get(name)}
+    parts = {LABELS.get(name, name.replace('_', ' ')): value for name, value in seconds.items() if name != 'total'}
     parts = {'training': max(seconds['total'] - sum(parts.values()), 0.0), **parts}
     return _shares('Time', {name: (value, duration(value)) for name, value in parts.items()})
 

@@ -48,9 +48,7 @@ class Progress:
         self._losses: Mapping[str, float] = {}
         self._speed: float | None = None
         self._bar = _make_bar(self._console) if self._console.is_terminal else None
-        self._task = (
-            None if self._bar is None else self._bar.add_task('', total=total, completed=start, text='compiling')
-        )
+        self._task = None if self._bar is None else self._bar.add_task('', total=total, completed=start, text='')
 
     def update(
         self, step: int, losses: Mapping[str, float] | None = None, examples_per_second: float | None = None
