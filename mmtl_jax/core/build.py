@@ -23,7 +23,7 @@ def resolve(name: str, namespace: ModuleType) -> Any:
         module, _, attribute = name.rpartition('.')
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
+        except (ImportError, AttributeError, ValueError) as error:
             raise ValueError(f'{family}: cannot import {name!r}: {error}.') from error
     if name in namespace.__all__:
         return getattr(namespace, name)
@@ -43,11 +43,15 @@ def build(spec: str | Mapping[str, Any], namespace: ModuleType, **defaults: Any)
     Raises:
       ValueError: an unknown name, a spec without a name, or arguments that the target does not take.
     """
+    if not isinstance(spec, (str, Mapping)):
+        raise ValueError(f"a spec is a name or a mapping with 'name' and arguments, got {spec!r}.")
     arguments = {'name': spec} if isinstance(spec, str) else dict(spec)
-    if 'name' not in arguments:
-        raise ValueError(f"a spec needs a 'name', got the keys {sorted(arguments)}.")
+    if not isinstance(arguments.get('name'), str):
+        raise ValueError(f"a spec needs a 'name' that is text, got {arguments}.")
     name = arguments.pop('name')
     target = resolve(name, namespace)
+    if not callable(target):
+        raise ValueError(f'{name} is a {type(target).__name__}; name a class or a function.')
     arguments = {**defaults, **arguments}
     check_arguments(name, target, arguments)
     return target(**arguments)
