@@ -1,0 +1,88 @@
+"""Batches on the device ahead of their use, with an exact position."""
+
+import collections
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from mmtl_jax.core.types import Batch
+
+
+def to_device(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
+    """Returns a batch as global arrays; each process gives its own rows.
+
+    Args:
+      batch: numpy arrays, the rows of this process.
+      sharding: of every array, over the leading axis.
+    """
+    return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
+
+
+class prefetch_to_device(Iterator):  # noqa: N801 (used as a function)
+    """Yields the items of an iterator with their batch on the device, `size` items ahead.
+
+    Items are `Batch`, or tuples of which the `Batch` members are moved and the others stay on the host. The position
+    is that of the next item the consumer will get, whatever has been read ahead.
+    """
+
+    def __init__(self, iterator: Any, sharding: jax.sharding.Sharding, *, size: int = 2):
+        """Starts reading at the first `next`.
+
+        Args:
+          iterator: an iterable; for `get_state` and `set_state` it needs them too.
+          sharding: of every array, over the leading axis.
+          size: items that are on the device before they are asked for, 0 for none.
+        """
+        if size < 0:
+            raise ValueError(f'size must be at least 0, got {size}.')
+        self._source = iterator
+        self._iterator = iter(iterator)
+        self._sharding = sharding
+        self._size = size
+        self._ahead: collections.deque = collections.deque()
+        self._state: Any = None
+
+    def __next__(self) -> Any:
+        self._fill(self._size + 1)
+        if not self._ahead:
+            raise StopIteration
+        item, self._state = self._ahead.popleft()
+        return item
+
+    def get_state(self) -> Any:
+        """Returns the position of the next item that the consumer gets."""
+        return self._source.get_state() if self._state is None else self._state
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continues at a position that `get_state` gave; what was read ahead is dropped."""
+        self._ahead.clear()
+        self._source.set_state(state)
+        self._state = state
+
+    def close(self) -> None:
+        """Drops what was read ahead and closes the source."""
+        self._ahead.clear()
+        if hasattr(self._source, 'close'):
+            self._source.close()
+
+    def _fill(self, count: int) -> None:
+        """Reads until `count` items wait."""
+        has_state = hasattr(self._source, 'get_state')
+        if self._state is None and has_state:
+            self._state = self._source.get_state()
+        while len(self._ahead) < count:
+            try:
+                item = next(self._iterator)
+            except StopIteration:
+                return
+            moved = self._move(item)
+            self._ahead.append((moved, self._source.get_state() if has_state else None))
+
+    def _move(self, item: Any) -> Any:
+        """Returns an item with its batches on the device."""
+        if isinstance(item, Batch):
+            return to_device(item, self._sharding)
+        if isinstance(item, tuple):
+            return tuple(to_device(part, self._sharding) if isinstance(part, Batch) else part for part in item)
+        return item

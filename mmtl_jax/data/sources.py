@@ -1,0 +1,287 @@
+"""Sources: random access to examples, from TFDS (array_record, no TensorFlow) or from one's own function."""
+
+import dataclasses
+import functools
+import importlib
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from mmtl_jax.data.transforms.base import Example
+
+# Importing the module registers the builder with TFDS.
+OWN_BUILDERS = {'synthetic': 'mmtl_jax.data.builders.synthetic', 'stamps': 'mmtl_jax.data.builders.stamps'}
+DOTTED_PATH = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
+
+
+class Source(Protocol):
+    """Random access to examples.
+
+    Attributes:
+      name: the data set.
+      split: the part of it.
+      keys: what an example can hold.
+    """
+
+    name: str
+    split: str
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def select(self, keys: Iterable[str]) -> 'Source':
+        """Returns a source that reads and decodes these keys only."""
+        ...
+
+    def class_names(self, key: str) -> tuple[str, ...]:
+        """Returns the names of the classes of a label, () if they have none."""
+        ...
+
+
+def load_source(
+    name: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    builder_kwargs: Mapping[str, Any] | None = None,
+) -> Source:
+    """Returns the examples of one split.
+
+    Args:
+      name: a TFDS name, such as 'synthetic', 'stamps', 'mnist' or 'name/config', prepared on first use; or the dotted
+        path of a function `f(split, **builder_kwargs)` that returns anything with `len` and integer indexing, whose
+        examples are mappings.
+      split: the split's name; TFDS slices such as 'train[:80%]' work too.
+      data_dir: where TFDS keeps its data, default `~/tensorflow_datasets`.
+      builder_kwargs: arguments of the builder or of the function.
+
+    Raises:
+      ValueError: nothing has that name, the split does not exist or is empty, or the data cannot be prepared here.
+    """
+    builder_kwargs = dict(builder_kwargs or {})
+    if DOTTED_PATH.fullmatch(name):
+        source = _from_function(name, split, builder_kwargs)
+    else:
+        prepare_builder(name, data_dir, builder_kwargs)
+        source = TfdsSource(name, split, data_dir, builder_kwargs)
+    if not len(source):
+        raise ValueError(f'the split {split!r} of {name!r} has no examples.')
+    return source
+
+
+def read_values(source: Source, key: str) -> list[Any]:
+    """Returns the value of `key` in every example, without decoding anything else."""
+    selected = source.select([key])
+    return [selected[index].get(key) for index in range(len(selected))]
+
+
+def example_id(example: Example, source: Source, index: int) -> str:
+    """Returns the example's own `id`, or its split and number."""
+    return str(example['id']) if example.get('id') not in (None, '') else f'{source.split}[{index}]'
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceSource:
+    """A source over anything with `len` and integer indexing.
+
+    Attributes:
+      examples: the examples, mappings.
+      name: the data set.
+      split: the part of it.
+      selected: the keys that are handed on, None for all.
+    """
+
+    examples: Sequence[Example]
+    name: str = 'examples'
+    split: str = 'train'
+    selected: tuple[str, ...] | None = None
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that the first examples have; an example may lack some of them."""
+        found = {}
+        for index in range(min(64, len(self.examples))):
+            found |= dict.fromkeys(self[index])
+        return tuple(found)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.examples[int(index)]
+        if not isinstance(example, Mapping):
+            raise ValueError(
+                f'{self.name}: an example must be a mapping of keys to values, got {type(example).__name__}.'
+            )
+        if self.selected is None:
+            return dict(example)
+        return {key: example[key] for key in self.selected if key in example}
+
+    def select(self, keys: Iterable[str]) -> 'SequenceSource':
+        """Returns a source that hands on these keys only."""
+        return dataclasses.replace(self, selected=tuple(keys))
+
+    def class_names(self, key: str) -> tuple[str, ...]:
+        """Returns (), such a source does not know the names of its classes."""
+        del key
+        return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """A split of a prepared TFDS data set; it opens its files on first use, so it can travel to worker processes.
+
+    Attributes:
+      name: the TFDS name.
+      split: the split's name.
+      data_dir: where TFDS keeps its data.
+      builder_kwargs: arguments of the builder.
+      selected: the keys that are decoded, None for all.
+    """
+
+    name: str
+    split: str
+    data_dir: str | None = None
+    builder_kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    selected: tuple[str, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @functools.cached_property
+    def builder(self) -> tfds.core.DatasetBuilder:
+        """The TFDS builder, with the data set's description, licence and features."""
+        return make_builder(self.name, self.data_dir, self.builder_kwargs)
+
+    @functools.cached_property
+    def keys(self) -> tuple[str, ...]:
+        """The keys of every example."""
+        return tuple(self.builder.info.features) if self.selected is None else self.selected
+
+    @functools.cached_property
+    def _features(self) -> tfds.features.FeaturesDict:
+        """The features that are decoded."""
+        features = self.builder.info.features
+        return features if self.selected is None else tfds.features.FeaturesDict({k: features[k] for k in self.keys})
+
+    @functools.cached_property
+    def _records(self) -> Sequence[bytes]:
+        """The undecoded examples."""
+        raw = tfds.decode.DeserializeMethod.RAW_BYTES
+        try:
+            return self.builder.as_data_source(split=self.split, deserialize_method=raw)
+        except (ValueError, KeyError) as error:
+            splits = sorted(self.builder.info.splits)
+            raise ValueError(f'{self.name!r} has no split {self.split!r}; it has {splits}.') from error
+        except NotImplementedError as error:
+            raise ValueError(
+                f'{self.name!r} in {self.builder.data_dir} is not in array_record format; remove that folder and it '
+                'will be prepared again, or give another data_dir.'
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._features.deserialize_example_np(self._records[int(index)])
+        return {key: _decode_text(value) for key, value in example.items()}
+
+    def select(self, keys: Iterable[str]) -> 'TfdsSource':
+        """Returns a source that decodes these keys only.
+
+        Raises:
+          ValueError: the data set has no such key.
+        """
+        keys, known = tuple(keys), tuple(self.builder.info.features)
+        unknown = [key for key in keys if key not in known]
+        if unknown:
+            raise ValueError(f'{self.name!r} has no key {unknown[0]!r}; it has {sorted(known)}.')
+        selected = dataclasses.replace(self, selected=keys)
+        selected.__dict__['builder'] = self.builder
+        return selected
+
+    def class_names(self, key: str) -> tuple[str, ...]:
+        """Returns the names of the classes of a `ClassLabel`, () for another key."""
+        features = self.builder.info.features
+        labelled = key in features and isinstance(features[key], tfds.features.ClassLabel)
+        return tuple(features[key].names) if labelled else ()
+
+
+def make_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str, Any]) -> tfds.core.DatasetBuilder:
+    """Returns the TFDS builder of a data set.
+
+    Raises:
+      ValueError: TFDS and this library know no such data set.
+    """
+    family = name.split('/')[0].split(':')[0]
+    if family in OWN_BUILDERS:
+        importlib.import_module(OWN_BUILDERS[family])
+    try:
+        return tfds.builder(name, data_dir=data_dir, file_format='array_record', **builder_kwargs)
+    except tfds.core.DatasetNotFoundError as error:
+        raise ValueError(
+            f'no data set {name!r}: expected one of {sorted(OWN_BUILDERS)}, a TFDS name '
+            '(https://www.tensorflow.org/datasets/catalog), or the dotted path of a function that returns a source.'
+        ) from error
+    except ImportError as error:
+        raise ValueError(_needs(name, error)) from error
+
+
+def prepare_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str, Any]) -> None:
+    """Prepares a data set, unless that was done before.
+
+    Raises:
+      ValueError: it cannot be prepared here; the sentence says what is needed.
+    """
+    builder = make_builder(name, data_dir, builder_kwargs)
+    if builder.is_prepared():
+        return
+    try:
+        builder.download_and_prepare(file_format='array_record')
+    except ImportError as error:
+        raise ValueError(_needs(name, error)) from error
+    except AssertionError as error:
+        # TFDS asserts that files which only a person can obtain are in the manual folder.
+        raise ValueError(f'preparing {name!r} needs files obtained by hand: {error}') from error
+
+
+def _needs(name: str, error: ImportError) -> str:
+    """Returns what to do when preparing a data set needs a package."""
+    package = (error.name or 'tensorflow').split('.')[0]
+    return (
+        f'preparing {name!r} needs the package {package!r}, which reading it afterwards does not: '
+        f"pip install {package}, then python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', "
+        "file_format='array_record').download_and_prepare()\"."
+    )
+
+
+def _from_function(name: str, split: str, arguments: Mapping[str, Any]) -> Source:
+    """Returns the source that a user's own function makes."""
+    module, _, attribute = name.rpartition('.')
+    try:
+        function = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f'cannot import the source {name!r}: {error}.') from error
+    examples = function(split, **arguments)
+    if not hasattr(examples, '__len__') or not hasattr(examples, '__getitem__'):
+        raise ValueError(f'{name} must return something with len and integer indexing, got {type(examples).__name__}.')
+    return examples if hasattr(examples, 'select') else SequenceSource(examples, name, split)
+
+
+def _decode_text(value: Any) -> Any:
+    """Returns bytes as text where they are text, and lists of bytes as lists of text."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        return [_decode_text(entry) for entry in value]
+    if isinstance(value, Mapping):
+        return {key: _decode_text(entry) for key, entry in value.items()}
+    return value
