@@ -59,7 +59,8 @@ def uncertainty(
     def init(num_tasks: int) -> UncertaintyState:
         if not isinstance(kinds, str):
             check_length('kinds', len(kinds), num_tasks)
-        log_variance = jnp.full((num_tasks,), float(init_log_variance))
+        # A dtype by name: a weakly typed state would make the second step compile again.
+        log_variance = jnp.full((num_tasks,), init_log_variance, jnp.result_type(float))
         return UncertaintyState(log_variance, jax.vmap(transformation.init)(log_variance))
 
     def update(signals: Signals, state: UncertaintyState) -> tuple[Array, UncertaintyState]:
