@@ -102,7 +102,7 @@ def draw(axes: Axes, panel: Panel, best_step: int | None = None) -> None:
     for line in lines:
         ends.append(_draw_line(axes, line))
     _scale(axes, lines, panel.may_be_log)
-    if best_step is not None and lines:
+    if best_step is not None and lines and axes.get_xlim()[0] <= best_step <= axes.get_xlim()[1]:
         _mark_best(axes, lines, best_step)
     _label_ends(axes, lines, ends)
 

@@ -59,6 +59,7 @@ def number(value: float) -> str:
     """Returns a number as people read it: `0.613`, `12.4`, `1,234`, `1.2e-05`."""
     if not math.isfinite(value):
         return 'not finite'
+    value = float(f'{value:.12g}')  # 4.9999999999999 is what a mean makes of 5
     if value == round(value) and abs(value) < 1e15:
         return f'{int(value):,}'
     size = abs(value)
@@ -146,19 +147,21 @@ def to_svg(figure: Figure, prefix: str) -> str:
     figure.patch.set_alpha(0.0)
     with mpl.rc_context({'svg.fonttype': 'none', 'svg.hashsalt': prefix}):
         text = _save(figure, format='svg', metadata={'Date': None}).decode('utf-8')
-    text = text[text.index('<svg') :]
-    text = re.sub(r'<metadata>.*?</metadata>', '', text, flags=re.DOTALL)
-    text = re.sub(r'(\sid="|url\(#|href="#)', rf'\g<1>{prefix}-', text)
-    text = re.sub(
-        r'(<svg[^>]*?) width="[^"]*"', r'\1', re.sub(r'(<svg[^>]*?) height="[^"]*"', r'\1', text, count=1), count=1
-    )
-    text = re.sub(r"'DejaVu Sans'[^;\"]*", 'var(--font)', text)
+    text = re.sub(r'<metadata>.*?</metadata>', '', text[text.index('<svg') :], flags=re.DOTALL)
+    # The page gives the size, and HTML knows SVG without the names of its schemas.
+    text = re.sub(r'^<svg[^>]*>', lambda top: re.sub(r' (xmlns(:xlink)?|width|height)="[^"]*"', '', top.group()), text)
+    # Inside the tags only: a label may say whatever it likes.
+    return re.sub(r'<[^>]+>', lambda found: _for_page(found.group(), prefix), text)
+
+
+def _for_page(tag: str, prefix: str) -> str:
+    """Returns a tag of an SVG with its ids made unique, the page's font, and colours by their names."""
     names = {light: name for name, light in LIGHT.items()}
-    return re.sub(r'#[0-9a-f]{6}', lambda found: _variable(found.group(), names), text)
-
-
-def _variable(colour: str, names: dict[str, str]) -> str:
-    return f'var(--{names[colour]})' if colour in names else colour
+    tag = re.sub(r'(\sid="|url\(#|href="#)', rf'\g<1>{prefix}-', tag)
+    tag = re.sub(r"'DejaVu Sans'[^;\"]*", 'var(--font)', tag)
+    return re.sub(
+        r'#[0-9a-f]{6}', lambda hit: f'var(--{names[hit.group()]})' if hit.group() in names else hit.group(), tag
+    )
 
 
 def _save(figure: Figure, **options: object) -> bytes:

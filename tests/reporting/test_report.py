@@ -1,0 +1,223 @@
+"""The report: one file, nothing outside it, every text escaped, any run."""
+
+import base64
+import html.parser
+import io
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmtl_jax.reporting import Evaluation, Sample, write_report
+from mmtl_jax.reporting.page import picture, tag
+from mmtl_jax.reporting.resources import duration, resources_section
+from tests.reporting import runs
+
+VOID = {'meta', 'img', 'wbr', 'br'}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags and texts, and checks that what is opened is closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.texts = [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, name, attributes):
+        """Notes an element."""
+        self.tags.append((name, dict(attributes)))
+        if name not in VOID:
+            self.open.append(name)
+
+    def handle_startendtag(self, name, attributes):
+        """Notes an element that closes itself."""
+        self.tags.append((name, dict(attributes)))
+
+    def handle_endtag(self, name):
+        """Checks what is closed."""
+        assert self.open.pop() == name
+
+    def handle_data(self, text):
+        """Notes a text."""
+        self.texts.append(text)
+
+    def all(self, name):
+        """Returns the attributes of all elements of a kind."""
+        return [attributes for found, attributes in self.tags if found == name]
+
+
+def written(path, **changes):
+    write_report(path / 'report.html', **{**runs.run(), **changes})
+    return (path / 'report.html').read_text(encoding='utf-8')
+
+
+@pytest.fixture(name='text', scope='module')
+def _text(tmp_path_factory):
+    return written(tmp_path_factory.mktemp('report'), title='stamps <1>')
+
+
+@pytest.fixture(name='page', scope='module')
+def _page(text):
+    return Page(text)
+
+
+def test_the_page_needs_nothing_outside_itself(text, page):
+    assert 'http' not in text
+    assert not page.all('script')
+    assert not page.all('link')
+    for _, attributes in page.tags:
+        for name in ('src', 'href', 'xlink:href'):
+            assert attributes.get(name, '#').startswith(('#', 'data:'))
+        assert not any(name.startswith('on') for name in attributes)
+
+
+def test_every_reference_has_its_target_and_every_id_is_used_once(text, page):
+    ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
+    assert len(ids) == len(set(ids))
+    targets = [a[name] for _, a in page.tags for name in ('href', 'xlink:href') if name in a]
+    assert {target[1:] for target in targets if target.startswith('#')} <= set(ids)
+
+
+def test_texts_are_escaped(text, page):
+    assert '<script' not in text
+    assert page.texts.count(runs.HOSTILE) >= 3
+    assert 'stamps <1>' in page.texts
+    assert any('co$t & <b>' in words for words in page.texts)
+
+
+def test_the_colours_of_the_figures_are_the_page_s(text):
+    for name in ('hue-0', 'hue-1', 'ink', 'grid', 'axis', 'muted'):
+        assert f'var(--{name})' in text
+        assert text.count(f'--{name}:#') == 2, 'one for light, one for dark'
+    assert 'prefers-color-scheme:dark' in text
+
+
+def test_headlines_are_the_primary_metrics_on_test(page):
+    words = ' '.join(' '.join(page.texts).split())
+    assert 'category 0.587 ↑ accuracy, test validation 0.600' in words
+    assert 'transcript 0.400 ↓ cer, test validation 0.400' in words
+    assert 'step 60 · best step 40' in words
+
+
+def test_every_metric_of_every_split_is_in_the_table(text):
+    for name in ('category/accuracy', 'category/macro_f1', 'category/auc', 'transcript/cer'):
+        assert name.replace('/', '/<wbr>').replace('_', '_<wbr>') in text
+
+
+def test_curves_confusions_samples_resources_and_setup_are_there(page):
+    words = ' '.join(page.texts)
+    for part in ('Losses', 'Primary metrics', 'Balancing', 'Further metrics (1)', 'The run (3)', 'task weights'):
+        assert part in words
+    for part in ('category, test', 'животные → τροφή 2', 'co$t & <b> →  3'):
+        assert part in words
+    for part in (
+        '✗ ',
+        'expected: животные',
+        '(nothing)',
+        'rank 3',
+        'stamp_2',
+        'speech: 0.2 s, 0 to 8 kHz',
+        'price',
+        '1.25',
+    ):
+        assert part in words
+    for part in ('2 x cpu', '2,000', '104.5', '3 min 20 s', '1.50 GiB', 'waiting for input 2.0 s (1%)', 'warm cache'):
+        assert part in words
+    assert "['bg', 'el']" in words
+
+
+def test_pictures_and_sounds_are_inside(page):
+    images = [Image.open(io.BytesIO(_data(image['src']))) for image in page.all('img')]
+    assert [image.size for image in images if image.format == 'PNG'] == [(6, 8)] * 6
+    assert len([image for image in images if image.format == 'JPEG']) == 3
+    assert all(image['alt'] for image in page.all('img'))
+    sounds = [_data(sound['src']) for sound in page.all('audio')]
+    assert len(sounds) == 3
+    with wave.open(io.BytesIO(sounds[0])) as sound:
+        assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 2, 16000)
+        heard = np.frombuffer(sound.readframes(sound.getnframes()), '<i2')
+    expected = runs.sample().waveforms['speech'][0]
+    np.testing.assert_allclose(heard, expected, atol=1)  # 32767 up, 32768 down: one int16 step at most
+
+
+def _data(source):
+    return base64.b64decode(source.split(';base64,')[1])
+
+
+def test_only_the_first_samples_have_sound(tmp_path):
+    page = Page(written(tmp_path, history=[], evaluations={}, samples=[runs.sample(str(i)) for i in range(10)]))
+    assert len(page.all('audio')) == 8
+    assert len(page.all('article')) == 10
+
+
+@pytest.mark.parametrize('keep', [(), ('config',), ('summary',), ('samples',), ('resources',)])
+def test_a_run_that_ended_early_has_a_report(tmp_path, keep):
+    full = runs.run()
+    empty = {
+        'config': {},
+        'environment': {},
+        'history': [],
+        'summary': {},
+        'evaluations': {},
+        'samples': [],
+        'resources': {},
+    }
+    kept = {name: full[name] for name in keep}
+    page = Page(written(tmp_path, **{**empty, **kept}))
+    assert len(page.all('section')) == len(keep)
+
+
+def test_values_that_are_not_finite_are_left_out(tmp_path):
+    history = [{'step': 1, 'split': 'train', 'seconds': 1.0, 'category/loss': float('nan')}]
+    summary = {'step': 1, 'best_step': None, 'validation': {'category/accuracy': None, 'transcript/cer': float('nan')}}
+    page = Page(written(tmp_path, history=history, summary=summary, evaluations={}, samples=[]))
+    assert not page.all('svg')
+    assert 'not finite' not in ' '.join(page.texts)
+
+
+def test_a_lone_surrogate_and_control_characters_can_be_written(tmp_path):
+    sample = Sample('odd\x00\ud800', texts={'caption': '\x1b[31mred\u202e'})
+    text = written(tmp_path, history=[], evaluations={}, samples=[sample])
+    assert '\x00' not in text
+    assert '\x1b' not in text
+
+
+def test_a_wrong_image_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r'an image is uint8 .*got float32 of the shape \(8, 8, 3\)'):
+        written(
+            tmp_path, history=[], evaluations={}, samples=[Sample('x', images={'i': np.zeros((8, 8, 3), np.float32)})]
+        )
+    assert not (tmp_path / 'report.html').exists()
+
+
+def test_large_pictures_are_scaled_and_one_channel_is_enough():
+    image = picture(np.zeros((600, 300, 1), np.uint8), 'a "wide" one')
+    assert 'alt="a &quot;wide&quot; one"' in image
+    assert Image.open(io.BytesIO(_data(image.split('"')[1]))).size == (128, 256)
+
+
+def test_tags_escape_what_is_no_markup():
+    assert tag('p', '<&>', None, [tag('b', 1), 'x'], class_='a"b', hidden=True, title=None) == (
+        '<p class="a&quot;b" hidden>&lt;&amp;&gt;<b>1</b>x</p>'
+    )
+
+
+def test_a_perfect_confusion_matrix_says_so(tmp_path):
+    evaluations = {'test': {'category': Evaluation(confusion=np.eye(3, dtype=int))}}
+    assert 'Nothing is confused.' in written(tmp_path, history=[], samples=[], evaluations=evaluations)
+
+
+@pytest.mark.parametrize(('seconds', 'text'), [(8.25, '8.2 s'), (185, '3 min 5 s'), (7440, '2 h 4 min')])
+def test_durations(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_resources_may_be_partly_known():
+    assert resources_section({}) == []
+    assert '12,345' in resources_section({'parameters': 12345})[0]
+    assert 'training 3 min 20 s (100%)' in resources_section({'seconds': {'total': 200.0}})[0]
+    assert 'cache.hits' in resources_section({'cache': {'hits': 3}})[0]
