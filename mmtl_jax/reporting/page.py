@@ -71,10 +71,12 @@ def breakable(name: str) -> Html:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = '') -> list[tuple[str, str]]:
-    """Returns nested values as (dotted name, text), in their order."""
+    """Returns nested values as (dotted name, text), in their order; in a list of mappings, the place is the name."""
     rows = []
     for key, value in values.items():
         name = f'{prefix}{key}'
+        if isinstance(value, (list, tuple)) and any(isinstance(item, Mapping) for item in value):
+            value = dict(enumerate(value))
         if isinstance(value, Mapping) and value:
             rows += flatten(value, f'{name}.')
         else:

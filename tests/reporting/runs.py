@@ -58,7 +58,15 @@ def run():
     values = {'category/accuracy': 0.6, 'category/macro_f1': 0.5, 'transcript/cer': 0.4}
     return {
         'primaries': PRIMARIES,
-        'config': {'seed': 0, 'data': {'name': 'stamps', 'languages': ['bg', 'el'], 'empty': {}}},
+        'config': {
+            'seed': 0,
+            'data': {
+                'name': 'stamps',
+                'languages': ['bg', 'el'],
+                'empty': {},
+                'steps': ({'name': 'crop', 'size': 8}, {}),
+            },
+        },
         'environment': {'python': '3.11', 'packages': {'jax': '0.10.2'}},
         'history': history(),
         'summary': {'step': 60, 'best_step': 40, 'validation': values, 'test': {**values, 'category/accuracy': 0.5871}},

@@ -128,6 +128,7 @@ def test_curves_confusions_samples_resources_and_setup_are_there(page):
     for part in ('2 x cpu', '2,000', '104.5', '3 min 20 s', '1.50 GiB', 'waiting for input 2.0 s (1%)', 'warm cache'):
         assert part in words
     assert "['bg', 'el']" in words
+    assert 'data. steps. 0. name crop' in words
 
 
 def test_pictures_and_sounds_are_inside(page):
