@@ -255,17 +255,14 @@ def _agreed(
 def _lengths(field: Field, infos: Sequence[tuple[PreparedSource, FieldInfo]], layout: Layout) -> tuple[int, ...]:
     """Returns the padded length of a ragged field in each bucket."""
     by_buckets = field.path == layout.bucket_by
-    limit = layout.boundaries[-1] if by_buckets else field.max_length
-    if limit is not None and not field.truncate:
+    if by_buckets:
         for source, info in infos:
             row = int(info.lengths.argmax())
-            if info.lengths[row] > limit:
+            if info.lengths[row] > layout.boundaries[-1] and not field.truncate:
                 raise ValueError(
                     f'{field.words} of example {source.example_id(row)!r} has length {info.lengths[row]}, more than '
-                    f"{limit}; raise {'the last bucket' if by_buckets else 'max_length'}, or set 'truncate': True "
-                    f'and max_length.'
+                    f"the last bucket, {layout.boundaries[-1]}; add a longer bucket, or set 'truncate': True."
                 )
-    if by_buckets:
         return layout.boundaries
     if field.max_length is not None:
         return (field.max_length,) * layout.num_buckets

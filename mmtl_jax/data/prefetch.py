@@ -63,8 +63,9 @@ class prefetch_to_device(Iterator):  # noqa: N801 (used as a function)
     def close(self) -> None:
         """Drops what was read ahead and closes the source."""
         self._ahead.clear()
-        if hasattr(self._source, 'close'):
-            self._source.close()
+        for opened in (self._iterator, self._source):
+            if hasattr(opened, 'close'):
+                opened.close()
 
     def _fill(self, count: int) -> None:
         """Reads until `count` items wait."""

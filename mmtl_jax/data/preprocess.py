@@ -71,7 +71,12 @@ class Field:
         return array[: self.max_length] if self.truncate and array.ndim else array
 
     def check(self, array: np.ndarray) -> None:
-        """Raises a `ValueError` if the values cannot be learnt from, or from."""
+        """Raises a `ValueError` if the values cannot be used: NaN, a label out of range, a sequence too long."""
+        if self.max_length is not None and array.ndim and len(array) > self.max_length:
+            raise ValueError(
+                f'{self.words} (key {self.key!r}) has length {len(array)}, more than max_length={self.max_length}; '
+                "raise it, or set 'truncate': True"
+            )
         if array.dtype.kind == 'f' and not np.isfinite(array).all():
             nan_only = not np.isinf(array).any()
             if not (self.is_input and self.allow_nan and nan_only):

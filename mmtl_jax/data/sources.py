@@ -248,6 +248,8 @@ def prepare_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str
     except AssertionError as error:
         # TFDS asserts that files which only a person can obtain are in the manual folder.
         raise ValueError(f'preparing {name!r} needs files obtained by hand: {error}') from error
+    except OSError as error:
+        raise ValueError(f'{name!r} cannot be downloaded or written to {builder.data_dir}: {error}') from error
 
 
 def _needs(name: str, error: ImportError) -> str:

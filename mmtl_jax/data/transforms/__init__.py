@@ -14,6 +14,7 @@ from mmtl_jax.data.transforms.image import (
     random_resized_crop,
     resize,
     to_float,
+    to_rgb,
 )
 from mmtl_jax.data.transforms.table import multi_hot, rename, select, stack, standardise
 from mmtl_jax.data.transforms.text import characters, hashed_ngrams, normalise_text, token_dropout, word_piece, words
@@ -40,6 +41,7 @@ __all__ = [
     'standardise',
     'time_stretch',
     'to_float',
+    'to_rgb',
     'token_dropout',
     'word_piece',
     'words',

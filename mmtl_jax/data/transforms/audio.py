@@ -127,8 +127,14 @@ def frequency_shift(key: str, *, max_bins: int = 3) -> Transform:
     """Shifts the frames by up to `max_bins` mel bands up or down, repeating the band at the edge."""
 
     def function(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        bands = frames.shape[1]
         shift = int(rng.integers(-max_bins, max_bins + 1))
-        return frames[:, np.clip(np.arange(bands) - shift, 0, bands - 1)]
+        if not shift:
+            return frames
+        shifted = np.empty_like(frames)
+        if shift > 0:
+            shifted[:, shift:], shifted[:, :shift] = frames[:, :-shift], frames[:, :1]
+        else:
+            shifted[:, :shift], shifted[:, shift:] = frames[:, -shift:], frames[:, -1:]
+        return shifted
 
     return on_key('frequency_shift', function, key, random=True)

@@ -23,6 +23,7 @@ def resize(key: str, size: int, *, fill: int = 255, square: bool = True, margin:
         raise ValueError(f'resize: size {size} leaves no pixel inside a margin of {margin}.')
 
     def function(image: np.ndarray) -> np.ndarray:
+        _check_rgb('resize', image)
         height, width = image.shape[:2]
         scale = (size - 2 * margin) / max(height, width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
@@ -81,6 +82,7 @@ def random_resized_crop(
     """
 
     def function(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_rgb('random_resized_crop', image)
         height, width = image.shape[:2]
         area = height * width * rng.uniform(*scale)
         ratio = np.exp(rng.uniform(np.log(aspect[0]), np.log(aspect[1])))
@@ -120,12 +122,13 @@ def colour_jitter(key: str, *, brightness: float = 0.2, contrast: float = 0.2, s
     """
 
     def function(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_rgb('colour_jitter', image)
         light, spread, colour = (1.0 + rng.uniform(-amount, amount) for amount in (brightness, contrast, saturation))
-        image = _unit(image)
-        grey = float((image.mean(axis=(0, 1)) * LUMA).sum()) * light
+        pixels = _unit(image).reshape(-1, 3)
+        grey = float((pixels @ LUMA).mean()) * light
         # saturation(contrast(brightness(x))) = x @ matrix + offset
         matrix = light * spread * (colour * np.eye(3, dtype=np.float32) + (1 - colour) * LUMA[:, None])
-        jittered = image.reshape(-1, 3) @ matrix.astype(np.float32)
+        jittered = pixels @ matrix.astype(np.float32)
         jittered += np.float32((1 - spread) * grey)
         return np.clip(jittered, 0.0, 1.0, out=jittered).reshape(image.shape)
 
@@ -151,6 +154,7 @@ def random_affine(
     """
 
     def function(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_rgb('random_affine', image)
         height, width = image.shape[:2]
         angle, zoom = np.deg2rad(rng.uniform(-degrees, degrees)), rng.uniform(*scale)
         cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
@@ -170,6 +174,22 @@ def random_affine(
 def to_float(key: str) -> Transform:
     """Scales a uint8 picture to float32 in [0, 1]; the collation does so anyway."""
     return on_key('to_float', _unit, key)
+
+
+def to_rgb(key: str) -> Transform:
+    """Gives a grey picture, `[h, w]` or `[h, w, 1]`, three equal channels."""
+
+    def function(image: np.ndarray) -> np.ndarray:
+        image = image[..., None] if image.ndim == 2 else image
+        return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
+
+    return on_key('to_rgb', function, key)
+
+
+def _check_rgb(name: str, image: np.ndarray) -> None:
+    """Raises a `ValueError` unless the picture has three channels."""
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ValueError(f'{name} needs a picture of shape [h, w, 3], got {image.shape}; use to_rgb before it.')
 
 
 def _unit(image: np.ndarray) -> np.ndarray:
