@@ -1,5 +1,6 @@
 """Sources: random access to examples, from TFDS (array_record, no TensorFlow) or from one's own function."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -14,6 +15,8 @@ from mmtl_jax.data.transforms.base import Example
 
 # Importing the module registers the builder with TFDS.
 OWN_BUILDERS = {'synthetic': 'mmtl_jax.data.builders.synthetic', 'stamps': 'mmtl_jax.data.builders.stamps'}
+# Examples of one's own source that are read to learn its keys.
+LOOK_AT = 16
 DOTTED_PATH = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 
 
@@ -32,7 +35,9 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Example: ...
+    def __getitem__(self, index: int) -> Example:
+        """Returns example `index`; raises an `IndexError` past the end."""
+        ...
 
     def select(self, keys: Iterable[str]) -> 'Source':
         """Returns a source that reads and decodes these keys only."""
@@ -103,10 +108,14 @@ class SequenceSource:
 
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
-        """The keys that the first examples have; an example may lack some of them."""
+        """The keys that some examples have; an example may lack a key, which counts as missing, like None."""
+        if self.selected is not None:
+            return self.selected
         found = {}
-        for index in range(min(64, len(self.examples))):
-            found |= dict.fromkeys(self[index])
+        for index in np.unique(np.linspace(0, len(self) - 1, min(LOOK_AT, len(self))).astype(int)):
+            # One that cannot be read is reported by name when it is prepared.
+            with contextlib.suppress(Exception):
+                found |= dict.fromkeys(self[index])
         return tuple(found)
 
     def __len__(self) -> int:
@@ -188,6 +197,8 @@ class TfdsSource:
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f'{self.name!r} ({self.split}) has {len(self)} examples, there is no number {index}.')
         example = self._features.deserialize_example_np(self._records[int(index)])
         return {key: _decode_text(value) for key, value in example.items()}
 

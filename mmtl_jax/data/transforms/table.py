@@ -33,14 +33,15 @@ def standardise(key: str, statistics: Mapping[str, Sequence[float]]) -> Transfor
 
 
 def stack(keys: Sequence[str], out: str) -> Transform:
-    """Puts several numbers or flags into one float32 vector; missing if all of them are, NaN where one is."""
+    """Puts numbers, flags and vectors side by side in one float32 vector; missing if all are, NaN where a number is."""
     keys = tuple(keys)
 
     def apply(example: Example) -> Example:
         cells = [example.get(key) for key in keys]
         if all(cell is None for cell in cells):
             return {**example, out: None}
-        return {**example, out: np.array([np.nan if cell is None else cell for cell in cells], np.float32)}
+        parts = [np.atleast_1d(np.float32(np.nan) if cell is None else cell).astype(np.float32) for cell in cells]
+        return {**example, out: np.concatenate(parts)}
 
     return Transform('stack', apply, reads=keys, writes=(out,))
 
