@@ -1,27 +1,38 @@
 """Audio encoders: a Ragged of log-mel frames `[B, T, mels]`, or of a waveform `[B, L]`, to a token per few frames."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.nn import LSTM, DepthwiseConv, FeedForward, ResidualConv, SelfAttention, fill_masked
+from mmtl_jax.nn import (
+    LSTM,
+    DepthwiseConv,
+    FeedForward,
+    LogMel,
+    ResidualConv,
+    SelfAttention,
+    channel_dropout,
+    fill_masked,
+    masked_mean,
+)
 
-FrontEnd = Callable[[Ragged], Ragged]
+FrontEnd = Mapping[str, Any]
 
 
 class AudioCNN(nn.Module):
     """Residual convolutions along time over stacked frames.
 
     Attributes:
-      width: feature size D. On CPU 144 is far faster than 128 (a power of two).
+      width: feature size D.
       depth: number of residual convolutions.
       kernel_size: tokens that one convolution sees.
       stack: consecutive frames joined into one token.
       dropout_rate: dropout in every residual branch.
-      front_end: turns a Ragged waveform `[B, L]` into Ragged frames, such as `nn.log_mel.LogMel()`; None when frames
-        come in.
+      global_context: whether, half way up, every token hears of the whole clip (after Han et al. 2020, 2005.03191).
+      front_end: for waveforms, the arguments of `nn.LogMel` ({} for its defaults); None when frames come in.
     """
 
     width: int
@@ -29,16 +40,30 @@ class AudioCNN(nn.Module):
     kernel_size: int = 5
     stack: int = 4
     dropout_rate: float = 0.0
+    global_context: bool = True
     front_end: FrontEnd | None = None
 
     @nn.compact
     def __call__(self, audio: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per `stack` frames."""
         x, mask = tokens_from(audio, self.stack, self.front_end)
-        x = nn.Dense(self.width)(x)
-        for _ in range(self.depth):
+        x = nn.LayerNorm()(nn.Dense(self.width)(x))
+        for layer in range(self.depth):
+            if self.global_context and layer == self.depth // 2:
+                x = GlobalContext()(x, mask)
             x = ResidualConv(self.kernel_size, self.dropout_rate)(x, mask, train=train)
         return Features(tokens=fill_masked(nn.LayerNorm()(x), mask), mask=mask)
+
+
+class GlobalContext(nn.Module):
+    """Adds to every token a function of the mean over the clip, which tells who speaks and in which language."""
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array) -> Array:
+        """Returns `[B, T, D]` for `x` `[B, T, D]` and `mask` `[B, T]`."""
+        width = x.shape[-1]
+        context = nn.gelu(nn.Dense(width)(masked_mean(nn.LayerNorm()(x), mask)))
+        return x + nn.Dense(width)(context)[:, None]
 
 
 class AudioLSTM(nn.Module):
@@ -67,7 +92,7 @@ class AudioLSTM(nn.Module):
         x = nn.LayerNorm()(nn.Dense(self.width)(x))
         for _ in range(self.depth):
             x = LSTM(self.width, self.bidirectional)(x, mask)
-            x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+            x = channel_dropout(self.dropout_rate, train=train)(x)
         return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), mask), mask=mask)
 
 
@@ -94,7 +119,7 @@ class ConformerBlock(nn.Module):
         """Returns `[B, T, D]` for `x` `[B, T, D]` and `mask` `[B, T]`."""
 
         def dropout(branch: Array) -> Array:
-            return nn.Dropout(self.dropout_rate, deterministic=not train)(branch)
+            return channel_dropout(self.dropout_rate, train=train)(branch)
 
         def feed_forward(x: Array) -> Array:
             return FeedForward(self.expansion, self.dropout_rate)(nn.LayerNorm()(x), train=train)
@@ -119,7 +144,7 @@ class AudioConformer(nn.Module):
     """Conformer blocks (convolution and attention, 2005.08100) over stacked frames.
 
     Attributes:
-      width: feature size D. On CPU 144 is far faster than 128 (a power of two).
+      width: feature size D.
       depth: number of blocks.
       num_heads: attention heads per block.
       kernel_size: tokens that a depthwise convolution sees.
@@ -142,7 +167,7 @@ class AudioConformer(nn.Module):
     def __call__(self, audio: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per `stack` frames."""
         x, mask = tokens_from(audio, self.stack, self.front_end)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.Dense(self.width)(x))
+        x = channel_dropout(self.dropout_rate, train=train)(nn.Dense(self.width)(x))
         for _ in range(self.depth):
             block = ConformerBlock(self.num_heads, self.kernel_size, self.expansion, self.dropout_rate)
             x = block(x, mask, train=train)
@@ -160,9 +185,9 @@ def tokens_from(audio: Ragged, stack: int, front_end: FrontEnd | None) -> tuple[
     expected = 3 if front_end is None else 2
     if audio.values.ndim != expected:
         wanted = 'frames [B, T, mels]' if front_end is None else 'a waveform [B, L]'
-        hint = 'set front_end for a waveform' if front_end is None else 'leave front_end out for frames'
+        hint = 'set front_end={} for a waveform' if front_end is None else 'leave front_end out for frames'
         raise ValueError(f'audio must be {wanted}, got {audio.values.shape}; {hint}.')
-    frames = front_end(audio) if front_end else audio
+    frames = audio if front_end is None else LogMel(**front_end, name='front_end')(audio)
     values = fill_masked(frames.values, frames.mask)
     batch, length, mels = values.shape
     missing = -length % stack

@@ -9,6 +9,7 @@ from mmtl_jax.core.types import Array, Features
 
 NUM_STAGES = 4
 SMALLEST_STAGE = 8
+POOLINGS = {'mean': (jnp.mean,), 'mean_max': (jnp.mean, jnp.max)}
 
 
 class ImageCNN(nn.Module):
@@ -17,19 +18,22 @@ class ImageCNN(nn.Module):
     Attributes:
       width: feature size D.
       stage_widths: channels per stage; by default four stages that double up to `width`, as (16, 32, 64, 128) for 128.
-      pooled: True gives one token, the mean over space; False gives a token per cell of the last map, row by row.
+      patch: side of the squares of pixels that are folded into channels first (space to depth). On CPU 2 makes the
+        step three times as fast as 1 for 64 x 64 pixels.
+      pooling: 'mean' or 'mean_max' over space gives one token, 'none' a token per cell of the last map, row by row.
       dropout_rate: dropout before the last projection.
     """
 
     width: int
     stage_widths: tuple[int, ...] | None = None
-    pooled: bool = True
+    patch: int = 2
+    pooling: str = 'mean_max'
     dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
-        """Returns Features with a map after each stage, at 1/2, 1/4, ... of the resolution."""
-        x = standardise(images)
+        """Returns Features with a map after each stage, each half the size of the one before."""
+        x = fold(standardise(images), self.patch)
         maps = []
         for channels in self.stage_widths or doubling_widths(self.width):
             x = nn.Conv(channels, (3, 3), use_bias=False)(x)
@@ -65,26 +69,29 @@ class ImageResNet(nn.Module):
       width: feature size D.
       stage_sizes: blocks per stage.
       stage_widths: channels per stage; by default they double up to `width`.
-      pooled: True gives one token, the mean over space; False gives a token per cell of the last map, row by row.
+      patch: side of the squares of pixels that are folded into channels first (space to depth). On CPU 2 makes the
+        step three times as fast as 1 for 64 x 64 pixels.
+      pooling: 'mean' or 'mean_max' over space gives one token, 'none' a token per cell of the last map, row by row.
       dropout_rate: dropout before the last projection.
     """
 
     width: int
     stage_sizes: tuple[int, ...] = (1, 1, 1, 1)
     stage_widths: tuple[int, ...] | None = None
-    pooled: bool = True
+    patch: int = 2
+    pooling: str = 'mean_max'
     dropout_rate: float = 0.0
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
-        """Returns Features with a map after each stage, at 1/2, 1/4, ... of the resolution."""
+        """Returns Features with a map after each stage, each half the size of the one before."""
         widths = self.stage_widths or doubling_widths(self.width, len(self.stage_sizes))
         if len(widths) != len(self.stage_sizes):
             raise ValueError(
                 f'ImageResNet: {len(widths)} stage_widths {tuple(widths)} for {len(self.stage_sizes)} stage_sizes '
                 f'{tuple(self.stage_sizes)}; give one width per stage.'
             )
-        x = nn.Conv(widths[0], (3, 3), use_bias=False)(standardise(images))
+        x = nn.Conv(widths[0], (3, 3), use_bias=False)(fold(standardise(images), self.patch))
         x = nn.relu(group_norm(widths[0])(x))
         maps = []
         for blocks, channels in zip(self.stage_sizes, widths, strict=True):
@@ -95,14 +102,34 @@ class ImageResNet(nn.Module):
 
 
 def project(encoder: ImageCNN | ImageResNet, maps: tuple[Array, ...], *, train: bool) -> Features:
-    """Returns the last map as tokens of the encoder's width; called inside the encoder's compact method."""
+    """Returns the last map as tokens of the encoder's width; called inside the encoder's compact method.
+
+    Raises:
+      ValueError: an unknown pooling.
+    """
+    choices = (*POOLINGS, 'none')
+    if encoder.pooling not in choices:
+        raise ValueError(f'{type(encoder).__name__}: pooling must be one of {choices}, got {encoder.pooling!r}.')
     batch, height, width, channels = maps[-1].shape
     tokens = maps[-1].reshape(batch, height * width, channels)
-    if encoder.pooled:
-        tokens = jnp.mean(tokens, axis=1, keepdims=True)
+    if encoder.pooling != 'none':
+        tokens = jnp.concatenate([reduce(tokens, axis=1, keepdims=True) for reduce in POOLINGS[encoder.pooling]], -1)
     tokens = nn.Dropout(encoder.dropout_rate, deterministic=not train)(tokens)
     tokens = nn.LayerNorm()(nn.Dense(encoder.width)(tokens))
     return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool), maps=maps)
+
+
+def space_to_depth(images: Array, size: int) -> Array:
+    """Returns `[B, H / size, W / size, size * size * C]`.
+
+    Raises:
+      ValueError: the image does not divide into such squares.
+    """
+    batch, height, width, channels = images.shape
+    if height % size or width % size:
+        raise ValueError(f'images of {height} x {width} do not divide into patches of {size} x {size} pixels.')
+    squares = images.reshape(batch, height // size, size, width // size, size, channels)
+    return squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, size * size * channels)
 
 
 def standardise(images: Array) -> Array:
@@ -116,6 +143,15 @@ def standardise(images: Array) -> Array:
             f'images must be floats [B, H, W, C] in [0, 1], got {images.dtype} {images.shape}; divide bytes by 255.'
         )
     return (2 * images - 1).astype(jnp.float32)
+
+
+def fold(images: Array, patch: int) -> Array:
+    """Returns `[B, ceil(H / patch), ceil(W / patch), patch * patch * C]`; the last rows and columns repeat to fill."""
+    batch, height, width, channels = images.shape
+    images = jnp.pad(images, ((0, 0), (0, -height % patch), (0, -width % patch), (0, 0)), mode='edge')
+    rows, columns = -(-height // patch), -(-width // patch)
+    images = images.reshape(batch, rows, patch, columns, patch, channels).transpose(0, 1, 3, 2, 4, 5)
+    return images.reshape(batch, rows, columns, patch * patch * channels)
 
 
 def doubling_widths(width: int, stages: int = NUM_STAGES) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.nn import LSTM, MLP, TransformerBlock, fill_masked, sinusoidal
+from mmtl_jax.nn import LSTM, MLP, TransformerBlock, channel_dropout, fill_masked, sinusoidal
 
 
 class BagOfEmbeddings(nn.Module):
@@ -67,10 +67,10 @@ class TextLSTM(nn.Module):
     @nn.compact
     def __call__(self, text: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per id."""
-        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
-        x = dropout(embed(text, self.vocab_size, self.width))
+        x = channel_dropout(self.dropout_rate, train=train)(embed(text, self.vocab_size, self.width))
         for _ in range(self.depth):
-            x = dropout(LSTM(self.width, self.bidirectional)(x, text.mask))
+            x = LSTM(self.width, self.bidirectional)(x, text.mask)
+            x = channel_dropout(self.dropout_rate, train=train)(x)
         return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), text.mask), mask=text.mask)
 
 
@@ -95,7 +95,7 @@ class TextTransformer(nn.Module):
     def __call__(self, text: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per id."""
         x = embed(text, self.vocab_size, self.width) + sinusoidal(text.mask.shape[1], self.width)[None]
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = channel_dropout(self.dropout_rate, train=train)(x)
         for _ in range(self.depth):
             x = TransformerBlock(self.num_heads, dropout_rate=self.dropout_rate)(x, text.mask, train=train)
         return Features(tokens=fill_masked(nn.LayerNorm()(x), text.mask), mask=text.mask)

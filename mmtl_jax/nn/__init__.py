@@ -2,6 +2,8 @@
 
 from mmtl_jax.nn.attention import SelfAttention
 from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
+from mmtl_jax.nn.dropout import channel_dropout
+from mmtl_jax.nn.front_end import LogMel
 from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
 from mmtl_jax.nn.pooling import AttentionPooling, masked_mean
@@ -15,9 +17,11 @@ __all__ = [
     'AttentionPooling',
     'DepthwiseConv',
     'FeedForward',
+    'LogMel',
     'ResidualConv',
     'SelfAttention',
     'TransformerBlock',
+    'channel_dropout',
     'fill_masked',
     'masked_mean',
     'masked_softmax',

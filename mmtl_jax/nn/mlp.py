@@ -3,6 +3,7 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Array
+from mmtl_jax.nn.dropout import channel_dropout
 
 
 class MLP(nn.Module):
@@ -28,7 +29,7 @@ class MLP(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The transformer's feed-forward layer: widen, activate, return to the input's width.
+    """The transformer's feed-forward layer: widen, swish, return to the input's width; dropout is by channel.
 
     Attributes:
       expansion: hidden width over input width.
@@ -40,9 +41,8 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
-        """Returns the same shape as `x` `[..., D]`."""
+        """Returns the same shape as `x` `[B, N, D]`."""
         width = x.shape[-1]
         x = nn.swish(nn.Dense(self.expansion * width)(x))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        x = nn.Dense(width)(x)
-        return nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        x = nn.Dense(width)(channel_dropout(self.dropout_rate, train=train)(x))
+        return channel_dropout(self.dropout_rate, train=train)(x)

@@ -4,6 +4,7 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array
 from mmtl_jax.nn.attention import SelfAttention
+from mmtl_jax.nn.dropout import channel_dropout
 from mmtl_jax.nn.masking import fill_masked
 from mmtl_jax.nn.mlp import FeedForward
 
@@ -26,5 +27,5 @@ class TransformerBlock(nn.Module):
         """Returns `[B, N, D]` for `tokens` `[B, N, D]` and `mask` `[B, N]`."""
         tokens = fill_masked(tokens, mask)
         attended = SelfAttention(self.num_heads, self.dropout_rate)(nn.LayerNorm()(tokens), mask, train=train)
-        tokens = tokens + nn.Dropout(self.dropout_rate, deterministic=not train)(attended)
+        tokens = tokens + channel_dropout(self.dropout_rate, train=train)(attended)
         return tokens + FeedForward(self.expansion, self.dropout_rate)(nn.LayerNorm()(tokens), train=train)
