@@ -7,13 +7,14 @@ From a name to batches: `load_source` -> `build_preprocess` -> `prepare` -> `mak
 from mmtl_jax.data.fitting import fit_vocabularies
 from mmtl_jax.data.layout import Layout, empty_batch, make_layout
 from mmtl_jax.data.pipeline import EvalLoader, TrainLoader, eval_loader, train_loader
-from mmtl_jax.data.prefetch import prefetch_to_device, to_device
+from mmtl_jax.data.prefetch import DeviceIterator, prefetch_to_device, to_device
 from mmtl_jax.data.prepared import PreparedSource, prepare
 from mmtl_jax.data.preprocess import Field, Preprocess, build_preprocess
 from mmtl_jax.data.sources import SequenceSource, Source, load_source, read_values
 from mmtl_jax.data.tokenizers import decode, fit_vocabulary, normalise_text
 
 __all__ = [
+    'DeviceIterator',
     'EvalLoader',
     'Field',
     'Layout',

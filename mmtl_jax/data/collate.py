@@ -59,8 +59,8 @@ def _fill(
         expected = array.shape[1:] if mask is None else (len(value), *array.shape[2:])
         if value.shape != expected:
             raise ValueError(
-                f'{path}: a row has shape {value.shape}, expected {expected}; augment and eval_steps must give the '
-                'same shapes.'
+                f'{path}: a row has shape {value.shape}, expected {expected}; every example must have the same, after '
+                'augment as after eval_steps.'
             )
         place = index if mask is None else (index, slice(len(value)))
         array[place] = value * scale if scale is not None and value.dtype == np.uint8 else value

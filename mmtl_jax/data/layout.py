@@ -193,11 +193,9 @@ def _check_buckets(
 def _field_layout(field: Field, sources: Sequence[PreparedSource], layout: Layout, like: Layout | None) -> FieldLayout:
     """Returns the shape of one field."""
     ragged_unknown = field.max_length is None and field.ragged is not False
-    infos = [
-        (source, source.info(lengths=layout.bucket_by is not None or ragged_unknown).get(field.path))
-        for source in sources
-    ]
-    infos = [(source, info) for source, info in infos if info is not None and info.kinds]
+    infos = _known(field, sources, lengths=layout.bucket_by is not None or ragged_unknown)
+    # A rare modality need not be among the examples that were looked at.
+    infos = infos or _known(field, sources, lengths=True)
     if not infos:
         if like is not None and field.path in like.fields:
             return like.fields[field.path]
@@ -216,6 +214,12 @@ def _field_layout(field: Field, sources: Sequence[PreparedSource], layout: Layou
     if like is not None and field.path in like.fields and like.fields[field.path].lengths:
         lengths = tuple(np.maximum(lengths, like.fields[field.path].lengths).tolist())
     return FieldLayout(tuple(shape), dtype, lengths, picture)
+
+
+def _known(field: Field, sources: Sequence[PreparedSource], *, lengths: bool) -> list[tuple[PreparedSource, FieldInfo]]:
+    """Returns the sources in which a field has values, with what is known of them."""
+    infos = [(source, source.info(lengths=lengths).get(field.path)) for source in sources]
+    return [(source, info) for source, info in infos if info is not None and info.kinds]
 
 
 def _is_ragged(field: Field, infos: Sequence[FieldInfo]) -> bool:

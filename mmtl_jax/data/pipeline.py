@@ -244,7 +244,8 @@ def eval_loader(
 ) -> EvalLoader:
     """Returns an iterable over `(row indices [B] int64, Batch)` in which every example comes exactly once.
 
-    Padded rows have the index -1 and `real` False. Nothing is random. The arguments are those of `train_loader`.
+    Padded rows have the index -1 and `real` False; bad examples that are skipped keep their index, and `real` is False
+    too. Nothing is random. The arguments are those of `train_loader`.
 
     Raises:
       ValueError: a batch that the processes cannot share.

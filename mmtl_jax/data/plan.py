@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,7 +70,13 @@ class TrainPlan:
     @property
     def description(self) -> dict[str, object]:
         """What two plans must share for a position in one to mean the same in the other."""
-        return {'seed': self._seed, 'batch_size': self.batch_size, 'sizes': self._sizes, 'rows_per_epoch': self._shares}
+        return {
+            'seed': self._seed,
+            'batch_size': self.batch_size,
+            'sizes': self._sizes,
+            'rows_per_epoch': self._shares,
+            'checksum of the length buckets': zlib.crc32(self._buckets.astype(np.int32).tobytes()),
+        }
 
     def __getitem__(self, index: int) -> PlannedBatch:
         epoch, place = divmod(int(index), self.batches_per_epoch)

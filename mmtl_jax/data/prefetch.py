@@ -19,23 +19,27 @@ def to_device(batch: Batch, sharding: jax.sharding.Sharding) -> Batch:
     return jax.tree.map(lambda array: jax.make_array_from_process_local_data(sharding, array), batch)
 
 
-class prefetch_to_device(Iterator):  # noqa: N801 (used as a function)
-    """Yields the items of an iterator with their batch on the device, `size` items ahead.
+def prefetch_to_device(iterator: Any, sharding: jax.sharding.Sharding, *, size: int = 2) -> 'DeviceIterator':
+    """Returns an iterator over the same items with their batch on the device, `size` items ahead.
 
-    Items are `Batch`, or tuples of which the `Batch` members are moved and the others stay on the host. The position
-    is that of the next item the consumer will get, whatever has been read ahead.
+    Args:
+      iterator: an iterable over `Batch`, or over tuples of which the `Batch` members are moved and the others stay on
+        the host. For `get_state` and `set_state` it needs them too.
+      sharding: of every array, over the leading axis.
+      size: items that are on the device before they are asked for, 0 for none.
+
+    Raises:
+      ValueError: `size` is negative.
     """
+    if size < 0:
+        raise ValueError(f'size must be at least 0, got {size}.')
+    return DeviceIterator(iterator, sharding, size)
 
-    def __init__(self, iterator: Any, sharding: jax.sharding.Sharding, *, size: int = 2):
-        """Starts reading at the first `next`.
 
-        Args:
-          iterator: an iterable; for `get_state` and `set_state` it needs them too.
-          sharding: of every array, over the leading axis.
-          size: items that are on the device before they are asked for, 0 for none.
-        """
-        if size < 0:
-            raise ValueError(f'size must be at least 0, got {size}.')
+class DeviceIterator(Iterator):
+    """Made by `prefetch_to_device`; its position is that of the next item for the consumer, not of what was read."""
+
+    def __init__(self, iterator: Any, sharding: jax.sharding.Sharding, size: int):
         self._source = iterator
         self._iterator = iter(iterator)
         self._sharding = sharding

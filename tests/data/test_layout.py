@@ -70,6 +70,14 @@ def test_evaluation_has_the_shapes_of_training(prepared):
     assert data.make_layout(rows_of(None), like=like) == like
 
 
+def test_a_rare_modality_is_found_without_a_cache():
+    examples = [{'y': 1.0, 'x': np.ones(2, int) if index == 70 else None} for index in range(200)]
+    inputs = {'x': {'key': 'x', 'max_length': 4}, 'y': 'y'}
+    preprocess = data.build_preprocess(inputs=inputs, targets={})
+    rows = data.prepare(data.SequenceSource(examples), preprocess, cache_bytes=0)
+    assert data.make_layout(rows).fields['inputs/x'].lengths == (4,)
+
+
 def test_truncation():
     rows = rows_of(np.arange(1, 9), field={'max_length': 5, 'truncate': True})
     ((_, batch),) = data.eval_loader(rows, batch_size=1, layout=data.make_layout(rows), num_threads=0)

@@ -204,7 +204,7 @@ def test_augmentation_that_changes_the_shape_is_named(prepared):
     )
     rows = data.prepare(data.SequenceSource([{'image': np.zeros((20, 20, 3), np.uint8)}]), preprocess)
     training = data.train_loader(rows, batch_size=1, seed=0, layout=data.make_layout(rows), num_threads=0)
-    message = r'inputs/image: a row has shape \(16, 16, 3\), expected \(20, 20, 3\); augment and eval_steps must give'
+    message = r'inputs/image: a row has shape \(16, 16, 3\), expected \(20, 20, 3\); every example must have'
     with pytest.raises(ValueError, match=message):
         next(training)
 

@@ -38,17 +38,30 @@ def log_mel(
     return on_key('log_mel', function, key, out)
 
 
-def normalise_frames(key: str, *, least_deviation: float = 0.1) -> Transform:
-    """Shifts and scales every mel band of one utterance to mean 0 and standard deviation 1.
+def normalise_frames(
+    key: str, *, mean: float | None = None, deviation: float | None = None, least_deviation: float = 0.1
+) -> Transform:
+    """Shifts and scales frames: by the numbers given, or every mel band of one utterance to mean 0 and deviation 1.
+
+    A clip of half a second is too short for statistics of its own: they then depend on which sounds it holds.
 
     Args:
       key: frames `[T, F]`; the type stays, the sums are float32.
+      mean: of all frames of the data set.
+      deviation: the standard deviation of all frames; given with `mean`, or both left out.
       least_deviation: a band that hardly changes, such as one above the recording's bandwidth, is divided by this
         instead, so that its noise is not blown up.
+
+    Raises:
+      ValueError: only one of `mean` and `deviation` is given, or the deviation is not positive.
     """
+    if (mean is None) != (deviation is None) or (deviation is not None and deviation <= 0):
+        raise ValueError(f'normalise_frames takes mean and a deviation above 0, or neither: got {mean}, {deviation}.')
 
     def function(frames: np.ndarray) -> np.ndarray:
         values = frames.astype(np.float32)
+        if mean is not None:
+            return ((values - mean) / deviation).astype(frames.dtype)
         values -= values.mean(axis=0)
         values /= np.maximum(values.std(axis=0), least_deviation)
         return values.astype(frames.dtype)
@@ -113,12 +126,13 @@ def time_stretch(key: str, *, low: float = 0.9, high: float = 1.1, max_length: i
             new = min(new, max(old, max_length))
         if new == old:
             return frames
-        places = np.linspace(0, old - 1, new, dtype=np.float32)
+        places = np.arange(new, dtype=np.float32) * np.float32((old - 1) / max(1, new - 1))
         before = places.astype(np.int32)
-        after = np.minimum(before + 1, old - 1)
         share = (places - before)[:, None]
         values = frames.astype(np.float32)
-        return values[before] * (1 - share) + values[after] * share
+        result = values[before]
+        result += share * (values[np.minimum(before + 1, old - 1)] - result)
+        return result
 
     return on_key('time_stretch', function, key, random=True, growth=max(1.0, high))
 

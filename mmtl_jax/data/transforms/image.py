@@ -125,12 +125,14 @@ def colour_jitter(key: str, *, brightness: float = 0.2, contrast: float = 0.2, s
         _check_rgb('colour_jitter', image)
         light, spread, colour = (1.0 + rng.uniform(-amount, amount) for amount in (brightness, contrast, saturation))
         pixels = _unit(image).reshape(-1, 3)
-        grey = float((pixels @ LUMA).mean()) * light
+        # A sum over the long axis of a narrow array, which is much faster as a product.
+        grey = float(np.ones(len(pixels), np.float32) @ pixels @ LUMA) / len(pixels) * light
         # saturation(contrast(brightness(x))) = x @ matrix + offset
         matrix = light * spread * (colour * np.eye(3, dtype=np.float32) + (1 - colour) * LUMA[:, None])
         jittered = pixels @ matrix.astype(np.float32)
         jittered += np.float32((1 - spread) * grey)
-        return np.clip(jittered, 0.0, 1.0, out=jittered).reshape(image.shape)
+        np.minimum(jittered, np.float32(1), out=jittered)
+        return np.maximum(jittered, np.float32(0), out=jittered).reshape(image.shape)
 
     return on_key('colour_jitter', function, key, random=True)
 

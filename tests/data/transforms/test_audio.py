@@ -36,6 +36,15 @@ def test_normalised_frames_have_mean_0_and_deviation_1_but_for_silent_bands():
     assert np.isfinite(run({'name': 'normalise_frames'}, frames(1))).all()
 
 
+def test_frames_can_be_normalised_by_the_numbers_of_the_data_set():
+    value = np.array([[1.0, 5.0]], np.float16)
+    result = run({'name': 'normalise_frames', 'mean': 3.0, 'deviation': 2.0}, value)
+    np.testing.assert_array_equal(result, np.array([[-1.0, 1.0]], np.float16))
+    for wrong in ({'mean': 1.0}, {'deviation': 1.0}, {'mean': 0.0, 'deviation': 0.0}):
+        with pytest.raises(ValueError, match='normalise_frames takes mean and a deviation above 0, or neither'):
+            build({'name': 'normalise_frames', 'key': 'mel', **wrong}, transforms)
+
+
 def test_spec_augment_masks_bands_and_stretches_within_their_limits():
     value = frames(40, 12)
     mean = value.mean(dtype=np.float32).astype(np.float16)
