@@ -186,7 +186,7 @@ def regression(
     delta: float = 1.0,
     primary: str = 'mae',
 ) -> Task:
-    """Returns a task with real numbers; targets `[B, num_outputs]`.
+    """Returns a task with real numbers; targets `[B, num_outputs]`, or `[B]` for one number.
 
     Args:
       task: its name.
@@ -203,7 +203,9 @@ def regression(
     loss = _choice(task, 'kind', kind, kinds)
 
     def score(outputs: list[PyTree], targets: list[PyTree]) -> dict[str, float]:
-        return metrics.r2(np.array(targets), np.array([output['value'] for output in outputs]))
+        return metrics.r2(
+            np.array([np.ravel(target) for target in targets]), np.array([output['value'] for output in outputs])
+        )
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
         return tuple(', '.join(f'{number:.3g}' for number in np.ravel(row)) for row in (output['value'], target))
@@ -211,8 +213,8 @@ def regression(
     return Task(
         name=task,
         head=heads.Regression(num_outputs, tuple(hidden), dropout_rate),
-        loss=loss,
-        metrics=metrics.regression,
+        loss=lambda values, targets: loss(values, targets.reshape(values.shape)),
+        metrics=lambda values, targets, weights: metrics.regression(values, targets.reshape(values.shape), weights),
         scorer=Scorer(lambda values: {'value': values}, score),
         **_primary(task, primary, ['mae', 'mse', 'r2']),
         reads=_reads(reads),
@@ -288,6 +290,7 @@ def contrastive(
     *,
     modalities: Sequence[str],
     width: int = 128,
+    hidden: Sequence[int] = (),
     dropout_rate: float = 0.0,
     kind: str = 'clip',
     init_temperature: float | None = None,
@@ -303,6 +306,7 @@ def contrastive(
       task: its name.
       modalities: at least two; every pair is compared, in both directions.
       width: size of the common space.
+      hidden: sizes of the head's hidden layers, applied to every token.
       dropout_rate: in the head.
       kind: of the loss: 'clip' or 'siglip'.
       init_temperature: at the start; None for .07 (CLIP) or .1 (SigLIP), as in the papers.
@@ -331,7 +335,9 @@ def contrastive(
     directions = [f'{asking}_to_{asked}_' for asking in reads for asked in reads if asking != asked]
     return Task(
         name=task,
-        head=heads.Contrastive(width, reads, temperature, init_bias if kind == 'siglip' else None, dropout_rate),
+        head=heads.Contrastive(
+            width, reads, temperature, init_bias if kind == 'siglip' else None, tuple(hidden), dropout_rate
+        ),
         loss=lambda predictions, targets: loss(predictions, targets['group']),
         metrics=lambda predictions, targets, weights: {
             'scale': metrics.weighted(jnp.broadcast_to(predictions['scale'], weights.shape), weights)

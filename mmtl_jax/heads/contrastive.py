@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import masked_mean
+from mmtl_jax.nn import fill_masked, masked_mean
 
 MAX_SCALE = 100.0
 
@@ -27,13 +27,16 @@ class Contrastive(nn.Module):
       modalities: which modalities to project; empty for all that the head is given.
       init_temperature: temperature at the start.
       init_bias: bias at the start; None for no bias.
-      dropout_rate: applied to the mean of the tokens.
+      hidden: sizes of hidden layers, applied to every token before the mean; with one, the mean can say which sounds
+        or words occur, where the mean of the tokens themselves blurs them.
+      dropout_rate: applied to the mean.
     """
 
     width: int = 128
     modalities: tuple[str, ...] = ()
     init_temperature: float = 0.07
     init_bias: float | None = None
+    hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
 
     @nn.compact
@@ -48,7 +51,10 @@ class Contrastive(nn.Module):
             raise ValueError(f'Contrastive needs the modality {missing[0]!r}, got {sorted(features)}.')
         embeddings, valid = {}, {}
         for modality in modalities:
-            mean = masked_mean(features[modality].tokens, features[modality].mask)
+            tokens = fill_masked(features[modality].tokens, features[modality].mask)
+            for index, size in enumerate(self.hidden):
+                tokens = nn.gelu(nn.Dense(size, name=f'{modality}_hidden_{index}')(tokens))
+            mean = masked_mean(tokens, features[modality].mask)
             mean = nn.Dropout(self.dropout_rate, deterministic=not train)(mean)
             embeddings[modality] = unit_length(nn.Dense(self.width, use_bias=False, name=modality)(mean))
             valid[modality] = jnp.any(features[modality].mask, axis=-1)

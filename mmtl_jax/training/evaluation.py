@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from mmtl_jax.core.types import Batch, PyTree
+from mmtl_jax.losses import hide_unlabelled
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.objective import masked_sum, row_weights
 
@@ -37,8 +38,9 @@ def make_eval_step(model: nn.Module, tasks: Sequence[Task]) -> Callable[[dict[st
         predictions = model.apply(variables, batch, train=False)
         sums, outputs = {}, {}
         for task in tasks:
-            predicted, targets = predictions[task.name], batch.targets[task.name]
             weights = row_weights(batch, task.name)
+            predicted = predictions[task.name]
+            targets = hide_unlabelled(batch.targets[task.name], weights > 0)
             loss = (masked_sum(task.loss(predicted, targets), weights), weights.sum())
             sums[task.name] = {'loss': loss, **task.metrics(predicted, targets, weights)}
             if task.scorer is not None:

@@ -122,7 +122,7 @@ class Inputs:
         """Returns one batch of zeros for each shape of the training, for initialisation and compilation."""
         return [data.empty_batch(self.layout, self.batch_size, bucket) for bucket in range(self.layout.num_buckets)]
 
-    def train_batches(self, sharding: jax.sharding.Sharding) -> data.Batches:
+    def train_batches(self, sharding: jax.sharding.Sharding) -> data.prefetch_to_device:
         """Returns the endless training batches on the devices."""
         loader = data.train_loader(
             self._train_rows,
@@ -137,13 +137,13 @@ class Inputs:
         )
         return data.prefetch_to_device(loader, sharding)
 
-    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.Batches:
+    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.prefetch_to_device:
         """Returns one pass over an evaluation split: row indices and batches on the devices."""
         rows = self.rows(split)
         loader = data.eval_loader(
             rows,
             batch_size=self.eval_batch_size,
-            layout=data.make_layout(rows, buckets=self._buckets, like=self.layout),
+            layout=data.make_layout(rows, like=self.layout),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )

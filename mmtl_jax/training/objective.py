@@ -9,6 +9,7 @@ from flax import struct
 
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Array, Batch, Features, PyTree
+from mmtl_jax.losses import hide_unlabelled
 from mmtl_jax.tasks import Task
 
 
@@ -58,10 +59,11 @@ def make_loss_vector(model: nn.Module, tasks: Sequence[Task]) -> Callable[..., t
         losses, counts, metrics = [], [], {}
         for task in tasks:
             weights = row_weights(batch, task.name)
-            per_example = task.loss(predictions[task.name], batch.targets[task.name])
+            targets = hide_unlabelled(batch.targets[task.name], weights > 0)
+            per_example = task.loss(predictions[task.name], targets)
             counts.append(weights.sum())
             losses.append(masked_sum(per_example, weights) / jnp.maximum(counts[-1], 1.0))
-            metrics[task.name] = task.metrics(predictions[task.name], batch.targets[task.name], weights)
+            metrics[task.name] = task.metrics(predictions[task.name], targets, weights)
         return jnp.stack(losses), Measured(jnp.stack(counts), jax.lax.stop_gradient(metrics), variables)
 
     return loss_vector

@@ -1,4 +1,7 @@
-"""One training step, and what keeps it safe: tasks sit out rather than spoil the shared parameters."""
+"""One training step, in two halves, and what keeps it safe: tasks sit out rather than spoil the shared parameters.
+
+The gradient depends on the shapes of the batch and is compiled for each; the update does not and is compiled once.
+"""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -8,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from mmtl_jax.balancing import Balancer, Signals
 from mmtl_jax.core.tree import all_finite, path_string
@@ -17,36 +21,52 @@ from mmtl_jax.training.objective import make_loss_vector
 from mmtl_jax.training.state import TrainState
 
 
-def make_train_step(
-    model: nn.Module,
-    tasks: Sequence[Task],
-    optimizer: optax.GradientTransformation,
-    balancer: Balancer,
-    *,
-    average_decay: float | None = None,
-    max_bad_steps: int = 50,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
-    """Returns the pure step `(state, batch) -> (state, measures)`.
+@struct.dataclass
+class Outcome:
+    """What the gradient of one batch comes with; T tasks.
+
+    Attributes:
+      losses: `[T]`, 0 for the tasks that sat out.
+      counts: `[T]` float, rows that counted, 0 for the tasks that sat out.
+      weights: `[T]`, the balancer's.
+      metrics: task -> metric -> (sum, count).
+      sound: `[T]` bool, the task took part.
+      bad: `[T + 1]` bool, the task, and last the whole step, sat out because something was not finite.
+      balancer: the balancer's state after the step.
+      variables: the model's non-parameter collections after the step.
+    """
+
+    losses: Array
+    counts: Array
+    weights: Array
+    metrics: dict[str, dict[str, tuple[Array, Array]]]
+    sound: Array
+    bad: Array
+    balancer: PyTree
+    variables: PyTree
+
+
+def make_gradient(
+    model: nn.Module, tasks: Sequence[Task], balancer: Balancer
+) -> Callable[[TrainState, Batch], tuple[PyTree, Outcome]]:
+    """Returns the pure function `(state, batch) -> (gradients, outcome)`; of the state it leaves the optimizer alone.
 
     One forward pass, then one backward pass with the balancer's weights as the cotangent of the loss vector. A task
-    without a labelled row, with a non-finite loss or with a non-finite gradient sits out: weight 0, its head, its
-    head's optimizer state and its part of the balancer untouched, the others balanced as if it did not exist. If the
-    summed gradient is still not finite, the whole step sits out.
+    without a labelled row, with a non-finite loss or with a non-finite gradient sits out: weight 0, its part of the
+    balancer untouched, the others balanced as if it did not exist.
 
-    Args:
-      model: `MultiModalMultiTask`.
-      tasks: in the order of the loss vector.
-      optimizer: an optax transformation.
-      balancer: a balancer that needs losses only.
-      average_decay: of the exponential moving average of the parameters, or None.
-      max_bad_steps: a run of this many non-finite steps stays on record in `state.bad_run` until the loop sees it.
+    Raises:
+      ValueError: the balancer needs more than losses.
     """
-    if balancer.needs != 'losses':
-        raise ValueError(f'the training step has the losses for a balancer, this one needs {balancer.needs!r}.')
+    if balancer.needs != 'losses' or balancer.heads != 'weighted':
+        raise ValueError(
+            "the training step takes balancers with needs='losses' and heads='weighted', "
+            f'got needs={balancer.needs!r} and heads={balancer.heads!r}.'
+        )
     loss_vector = make_loss_vector(model, tasks)
     names = [task.name for task in tasks]
 
-    def train_step(state: TrainState, batch: Batch):
+    def gradient(state: TrainState, batch: Batch) -> tuple[PyTree, Outcome]:
         key = jax.random.fold_in(state.key, state.step)
 
         def forward(params, probes):
@@ -57,37 +77,75 @@ def make_train_step(
         active = labelled & jnp.isfinite(losses)
         weights, _ = balancer.update(signals(losses, active), state.balancer)
         gradients, held_back = backward(jnp.where(active, weights, 0.0))
+        # Without the barrier XLA merges the backward pass into each of the checks below, and compiles for longer.
+        gradients, held_back = jax.lax.optimization_barrier((gradients, held_back))
         gradients, heads_finite = drop_bad_heads(gradients, names)
         sound = active & heads_finite & (held_back == 0)
         # The weights that count are those of the tasks that took part; with nothing held back they are the same.
         weights, balancer_state = balancer.update(signals(losses, sound), state.balancer)
         finite = all_finite((gradients, measured.variables))
-
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        bad = jnp.append(labelled & ~sound, ~finite)
-        after = state.replace(
-            params=params,
-            variables=measured.variables,
-            optimizer=optimizer_state,
+        return gradients, Outcome(
+            losses=jnp.where(sound, losses, 0.0),
+            counts=jnp.where(sound, measured.counts, 0.0),
+            weights=weights,
+            metrics=measured.metrics,
+            sound=sound,
+            bad=jnp.append(labelled & ~sound, ~finite),
             balancer=balancer_state,
-            average=moving_average(state.average, params, state.step, average_decay),
+            variables=measured.variables,
         )
-        after = keep_where_idle(state, after, finite, dict(zip(names, sound, strict=True)))
-        after = after.replace(
-            step=state.step + 1,
-            bad_run=jnp.where(bad, state.bad_run + 1, jnp.where(state.bad_run >= max_bad_steps, state.bad_run, 0)),
+
+    return gradient
+
+
+def make_update(
+    tasks: Sequence[Task],
+    optimizer: optax.GradientTransformation,
+    *,
+    average_decay: float | None = None,
+    max_bad_steps: int = 50,
+) -> Callable[[TrainState, PyTree, Outcome], tuple[TrainState, dict[str, Any]]]:
+    """Returns the pure function `(state, gradients, outcome) -> (state, measures)`.
+
+    A task that sat out keeps its head and its head's optimizer state to the bit; if the summed gradient was not
+    finite, everything stays as it was, but for the step number.
+
+    Args:
+      tasks: in the order of the loss vector.
+      optimizer: an optax transformation.
+      average_decay: of the exponential moving average of the parameters, or None.
+      max_bad_steps: a run of this many non-finite steps stays on record in `state.bad_run` until the loop sees it.
+    """
+    names = [task.name for task in tasks]
+
+    def update(state: TrainState, gradients: PyTree, outcome: Outcome) -> tuple[TrainState, dict[str, Any]]:
+        def move() -> TrainState:
+            updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+            params = optax.apply_updates(state.params, updates)
+            after = state.replace(
+                params=params,
+                variables=outcome.variables,
+                optimizer=optimizer_state,
+                balancer=outcome.balancer,
+                average=moving_average(state.average, params, state.step, average_decay),
+            )
+            return keep_idle_heads(state, after, dict(zip(names, outcome.sound, strict=True)))
+
+        finite = ~outcome.bad[-1]
+        run = jnp.where(state.bad_run >= max_bad_steps, state.bad_run, 0)
+        after = jax.lax.cond(finite, move, lambda: state).replace(
+            step=state.step + 1, bad_run=jnp.where(outcome.bad, state.bad_run + 1, run)
         )
         return after, {
-            'losses': jnp.where(sound, losses, 0.0),
-            'counts': jnp.where(sound, measured.counts, 0.0),
-            'weights': weights,
-            'metrics': measured.metrics,
-            'grad_norm': jnp.where(finite, optax.global_norm(gradients), 0.0),
-            'bad': bad,
+            'losses': outcome.losses,
+            'counts': outcome.counts,
+            'weights': outcome.weights,
+            'metrics': outcome.metrics,
+            'grad_norm': jnp.where(finite, optax.tree.norm(gradients), 0.0),
+            'bad': outcome.bad,
         }
 
-    return train_step
+    return update
 
 
 def signals(losses: Array, active: Array) -> Signals:
@@ -114,8 +172,8 @@ def moving_average(average: PyTree, params: PyTree, step: Array, decay: float | 
     return optax.incremental_update(params, average, 1.0 - decay)
 
 
-def keep_where_idle(before: TrainState, after: TrainState, finite: Array, sound: dict[str, Array]) -> TrainState:
-    """Returns `after`, but `before` for the head of each idle task, and for everything if the step was not finite.
+def keep_idle_heads(before: TrainState, after: TrainState, sound: dict[str, Array]) -> TrainState:
+    """Returns `after`, with the heads of the tasks that sit out, and their share of the optimizer's state, as `before`.
 
     Momentum and weight decay move parameters even where the gradient is zero; a task that sits out must not move.
     Optimizer states mirror the parameters, so a head's share of them is found by its path.
@@ -124,8 +182,6 @@ def keep_where_idle(before: TrainState, after: TrainState, finite: Array, sound:
     def choose(path, old, new):
         keys = path_string(path).split('/')
         head = next((b for a, b in itertools.pairwise(keys) if a == 'heads' and b in sound), None)
-        take = finite if head is None else finite & sound[head]
-        return jnp.where(take, new, old)
+        return new if head is None else jnp.where(sound[head], new, old)
 
-    kept = jax.tree_util.tree_map_with_path(choose, before.replace(key=None), after.replace(key=None))
-    return kept.replace(key=before.key)
+    return jax.tree_util.tree_map_with_path(choose, before, after)

@@ -1,0 +1,166 @@
+"""Tux Paint stamps: picture, caption and speech; category, transcript, language, attributes and retrieval in one model.
+
+    python -m mmtl_jax.train --config=configs/stamps.py --workdir=runs/stamps
+
+The argument names the modalities, and after a slash the tasks, so that every baseline is the same command:
+
+    --config=configs/stamps.py:image_caption            without speech, and the tasks that need none
+    --config=configs/stamps.py:speech                   speech alone
+    --config=configs/stamps.py:speech/transcript        a single task
+    --config=configs/stamps.py:smoke                    two small steps on generated scenes, for tests
+"""
+
+from ml_collections import ConfigDict
+
+MODALITIES = ('image', 'caption', 'speech')
+# Task -> the modalities without which it cannot be asked.
+TASKS = {
+    'category': (),
+    'transcript': ('speech',),
+    'language': ('speech',),
+    'attributes': (),
+    'retrieval': (),
+}
+WEIGHTS = {'category': 1.0, 'transcript': 5.0, 'language': 0.2, 'attributes': 0.2, 'retrieval': 1.0}
+
+
+def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the modalities and the tasks that `<modality>_<modality>/<task>_<task>` names; all by default."""
+    first, _, second = arg.partition('/')
+    modalities = tuple(first.split('_')) if first else MODALITIES
+    unknown = [name for name in modalities if name not in MODALITIES]
+    if unknown:
+        raise ValueError(f'configs/stamps.py: no modality {unknown[0]!r}; choose from {list(MODALITIES)}.')
+    possible = [name for name, needed in TASKS.items() if set(needed) <= set(modalities)]
+    if len(modalities) < 2:
+        possible.remove('retrieval')
+    tasks = tuple(second.split('_')) if second else tuple(possible)
+    unknown = [name for name in tasks if name not in possible]
+    if unknown:
+        raise ValueError(
+            f'configs/stamps.py: no task {unknown[0]!r} with {"_".join(modalities)}; choose from {possible}.'
+        )
+    return modalities, tasks
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """Returns the config; `arg` is '', 'smoke', or modalities and tasks as the head of this file says."""
+    smoke = arg == 'smoke'
+    modalities, tasks = parse('' if smoke else arg)
+    config = ConfigDict()
+    config.seed = 0
+    config.data = data(modalities, tasks, smoke)
+    encoders = {
+        'image': {
+            'name': 'ImageCNN',
+            'width': 192,
+            'stage_widths': (32, 64, 96, 128),
+            'patch': 2,
+            'dropout_rate': 0.3,
+        },
+        'caption': {
+            'name': 'BagOfEmbeddings',
+            'vocab_size': 16385,
+            'width': 144,
+            'embedding_width': 64,
+            'combine': 'sqrt',
+            'token_dropout_rate': 0.4,
+            'dropout_rate': 0.3,
+        },
+        'speech': {'name': 'AudioCNN', 'width': 144, 'depth': 5, 'dropout_rate': 0.1},
+    }
+    config.encoders = {name: encoders[name] for name in modalities}
+    config.fusion = {'name': 'Sum', 'width': 192, 'pooling': 'mean', 'dropout_rate': 0.1}
+    config.sharing = {'name': 'Hard', 'width': 192}
+    specs = {
+        'category': {'name': 'classification', 'num_classes': 12, 'label_smoothing': 0.1, 'dropout_rate': 0.2},
+        'transcript': {'name': 'ctc', 'vocabulary': 'caption', 'reads': 'speech'},
+        'language': {'name': 'classification', 'num_classes': 9, 'reads': 'speech'},
+        'attributes': {
+            'name': 'multilabel',
+            'num_labels': 6,
+            'class_names': ('colorable', 'no mirror', 'no flip', 'raster', 'cartoon', 'svg'),
+        },
+        'retrieval': {
+            'name': 'contrastive',
+            'modalities': modalities,
+            'width': 128,
+            'hidden': (256,),
+            'dropout_rate': 0.2,
+        },
+    }
+    config.tasks = {name: specs[name] for name in tasks}
+    config.balancing = {'name': 'fixed', 'weights': {name: WEIGHTS[name] for name in tasks}}
+    config.optimizer = {
+        'name': 'adamw',
+        'learning_rate': 2e-3,
+        'schedule': 'cosine',
+        'warmup': 0.05,
+        'weight_decay': 0.02,
+        'b2': 0.98,
+        'clip_norm': 1.0,
+        'rate_by_path': {'encoders/caption': 2.5} if 'caption' in modalities else {},
+    }
+    config.training = {
+        'num_steps': 2 if smoke else 5600,
+        'log_every': 1 if smoke else 50,
+        'eval_every': 2 if smoke else 700,
+        'average_decay': 0.998,
+    }
+    config.results = {
+        'splits': ('validation', 'test'),
+        'num_samples': 12,
+        'images': ('image',),
+        'texts': ('caption_raw', 'caption_english_raw'),
+        'waveforms': {'speech': 16000},
+    }
+    return config.lock()
+
+
+def data(modalities: tuple[str, ...], tasks: tuple[str, ...], smoke: bool) -> dict:
+    """Returns the section `data`."""
+    steps = (
+        {'name': 'resize', 'key': 'image', 'size': 72},
+        {
+            'name': 'hashed_ngrams',
+            'key': 'caption',
+            'num_buckets': 16384,
+            'max_n': 5,
+            'out': 'ngrams',
+            'max_length': 256,
+        },
+        {'name': 'characters', 'key': 'caption', 'vocabulary': 'caption', 'out': 'characters'},
+        {'name': 'log_mel', 'key': 'speech', 'out': 'mel'},
+        {'name': 'normalise_frames', 'key': 'mel', 'mean': -9.2, 'deviation': 5.1},
+        {'name': 'multi_hot', 'key': 'style', 'num_classes': 3, 'out': 'styles'},
+        {'name': 'stack', 'keys': ('flags', 'styles'), 'out': 'attributes'},
+    )
+    augment = (
+        {'name': 'random_affine', 'key': 'image', 'degrees': 12.0, 'scale': (0.9, 1.2), 'translate': 0.05},
+        {'name': 'random_resized_crop', 'key': 'image', 'size': 64, 'scale': (0.4, 1.0)},
+        {'name': 'random_flip', 'key': 'image'},
+        {'name': 'colour_jitter', 'key': 'image', 'brightness': 0.3, 'contrast': 0.3, 'saturation': 0.6},
+        {'name': 'time_stretch', 'key': 'mel', 'low': 0.88, 'high': 1.12, 'max_length': 600},
+        {'name': 'spec_augment', 'key': 'mel', 'frequency_width': 9, 'max_time_share': 0.05},
+    )
+    inputs = {'image': 'image', 'caption': 'ngrams', 'speech': {'key': 'mel', 'ragged': True}}
+    targets = {
+        'category': {'key': 'category', 'num_classes': 12},
+        'transcript': {'key': 'characters', 'ragged': True},
+        'language': {'key': 'language', 'num_classes': 9},
+        'attributes': {'key': 'attributes', 'ragged': False},
+        'retrieval': {'group': 'group', **({'image': 'stamp'} if 'image' in modalities else {})},
+    }
+    return {
+        'sources': ({'name': 'stamps'},),
+        'batch_size': 8 if smoke else 32,
+        'eval_batch_size': 8 if smoke else 64,
+        'vocabularies': {'caption': {'kind': 'characters', 'key': 'caption'}},
+        'steps': steps,
+        'augment': augment,
+        'eval_steps': ({'name': 'resize', 'key': 'image', 'size': 64},),
+        'inputs': {name: inputs[name] for name in modalities},
+        'targets': {name: targets[name] for name in tasks},
+        'buckets': {'speech': (120, 184, 304, 600)} if 'speech' in modalities else None,
+        'modality_dropout': {name: 0.25 for name in ('image', 'caption') if name in modalities and len(modalities) > 1},
+    }

@@ -1,0 +1,229 @@
+"""From a config to the pieces of a run: the only module that sees a `ConfigDict`."""
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+import optax
+
+from mmtl_jax import balancing, encoders, fusion, sharing, tasks
+from mmtl_jax.core.build import build, check_arguments
+from mmtl_jax.model import FUSED, MultiModalMultiTask
+from mmtl_jax.tasks import Task
+from mmtl_jax.training.inputs import Inputs
+from mmtl_jax.training.loop import Settings
+from mmtl_jax.training.optimizer import make_optimizer, make_schedule
+from mmtl_jax.training.selection import higher_is_better
+
+SECTIONS = (
+    'seed', 'data', 'encoders', 'fusion', 'sharing', 'tasks', 'balancing', 'optimizer', 'training', 'results'
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """What a run uses of the machine.
+
+    Attributes:
+      num_devices: size of the mesh, None = all.
+      compilation_cache: directory of compiled programs, so that a second start is quick; None = none.
+    """
+
+    num_devices: int | None = None
+    compilation_cache: str | None = '~/.cache/mmtl_jax'
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What is made of a finished run.
+
+    Attributes:
+      splits: evaluated with the best checkpoint at the end of the run.
+      num_samples: predictions shown in the report.
+      images: keys of the examples that a report shows as pictures.
+      texts: keys shown as text.
+      waveforms: key -> sample rate in Hz, shown as spectrogram and sound.
+      tables: keys shown as numbers.
+    """
+
+    splits: tuple[str, ...] = ('validation',)
+    num_samples: int = 12
+    images: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    waveforms: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The pieces of a run, built and checked against each other; nothing has been trained yet."""
+
+    config: dict[str, Any]
+    seed: int
+    inputs: Inputs
+    tasks: tuple[Task, ...]
+    model: MultiModalMultiTask
+    balancer: balancing.Balancer
+    schedule: optax.Schedule
+    optimizer: optax.GradientTransformation
+    average_decay: float | None
+    settings: Settings
+    devices: Devices
+    results: Results
+
+
+def plain_config(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config as nested dicts of plain values.
+
+    Raises:
+      ValueError: a section is unknown or missing.
+    """
+    values = config.to_dict() if isinstance(config, ml_collections.ConfigDict) else dict(config)
+    for name in values:
+        if name not in SECTIONS:
+            close = difflib.get_close_matches(name, SECTIONS, n=1)
+            hint = f'did you mean {close[0]!r}?' if close else f'there are {list(SECTIONS)}.'
+            raise ValueError(f'the config has no section {name!r}; {hint}')
+    missing = [name for name in SECTIONS if name not in values]
+    if missing:
+        raise ValueError(f'the config lacks the section {missing[0]!r}; it needs {list(SECTIONS)}.')
+    return values
+
+
+def from_config(
+    config: ml_collections.ConfigDict | Mapping[str, Any], *, fitted: Mapping[str, Any] | None = None
+) -> Experiment:
+    """Returns the experiment that `config` describes.
+
+    Args:
+      config: the sections of `SECTIONS`; their values become keyword arguments here and go no further.
+      fitted: what a saved run fitted on its training split; None to fit it now.
+
+    Raises:
+      ValueError: anything in the config that does not fit; the sentence says what, where, and what would.
+    """
+    values = plain_config(config)
+    inputs = _section(Inputs, 'data', values['data'], fitted=fitted, seed=values['seed'])
+    _check_names(values)
+    task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
+    _check_reads(task_list, values['encoders'])
+    fused = tuple(task.name for task in task_list if task.reads == FUSED)
+    model = MultiModalMultiTask(
+        encoders={name: build(_sized(spec, inputs), encoders) for name, spec in values['encoders'].items()},
+        fusion=build(values['fusion'], fusion),
+        sharing=build(values['sharing'], sharing, tasks=fused),
+        heads={task.name: task.head for task in task_list},
+        reads={task.name: task.reads for task in task_list},
+    )
+    training = dict(values['training'])
+    devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
+    average_decay = training.pop('average_decay', None)
+    settings = _section(Settings, 'training', training)
+    higher_is_better(settings.best_metric, task_list)
+    schedule, optimizer = _optimizer(values['optimizer'], settings.num_steps)
+    return Experiment(
+        config=values,
+        seed=values['seed'],
+        inputs=inputs,
+        tasks=task_list,
+        model=model,
+        balancer=_balancer(values['balancing'], [task.name for task in task_list]),
+        schedule=schedule,
+        optimizer=optimizer,
+        average_decay=average_decay,
+        settings=settings,
+        devices=devices,
+        results=_section(Results, 'results', values['results']),
+    )
+
+
+def _section(target: Any, name: str, arguments: Mapping[str, Any], **more: Any) -> Any:
+    arguments = {**arguments, **more}
+    check_arguments(f'the config section {name!r}', target, arguments)
+    return target(**arguments)
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` where modalities and tasks do not match between data and model."""
+    for section, field, what in (('encoders', 'inputs', 'modality'), ('tasks', 'targets', 'task')):
+        given, available = values[section], values['data'].get(field, {})
+        if not given:
+            raise ValueError(f'the config section {section!r} is empty; name at least one {what}.')
+        lacking = [name for name in given if name not in available]
+        if lacking:
+            raise ValueError(
+                f'{section}.{lacking[0]} has nothing to read: data.{field} has {sorted(available)}; add it there or '
+                f'remove the {what}.'
+            )
+        idle = [name for name in available if name not in given]
+        if idle:
+            raise ValueError(
+                f'data.{field} has the {what} {idle[0]!r}, which nothing in {section} takes (there are '
+                f'{sorted(given)}); add it there or remove it from the data.'
+            )
+    if FUSED in values['encoders']:
+        raise ValueError(f'a modality cannot be called {FUSED!r}; that name stands for the fusion of all.')
+
+
+def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> None:
+    for task in task_list:
+        for name in (task.reads,) if isinstance(task.reads, str) else task.reads:
+            if name != FUSED and name not in modalities:
+                raise ValueError(
+                    f'the task {task.name!r} reads {name!r}, but there is only {[FUSED, *modalities]}; change it.'
+                )
+
+
+def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs: Inputs) -> Task:
+    """Builds a task; class names and vocabularies that the data knows need not stand in the config."""
+    spec = dict(spec)
+    if isinstance(spec.get('vocabulary'), str):
+        spec['vocabulary'] = _vocabulary(spec['vocabulary'], inputs)
+    if spec.get('name') == 'classification' and 'class_names' not in spec:
+        field = values['data']['targets'][name]
+        key = field if isinstance(field, str) else field.get('key')
+        names = inputs.class_names(key) if key else ()
+        if len(names) == spec.get('num_classes', len(names)):
+            spec = {**spec, 'class_names': names} if names else spec
+    return build(spec, tasks, task=name)
+
+
+def _sized(spec: Mapping[str, Any] | str, inputs: Inputs) -> Mapping[str, Any] | str:
+    """Returns an encoder's spec with `vocab_size`, where it names a vocabulary, as a number; 0 is padding."""
+    if isinstance(spec, Mapping) and isinstance(spec.get('vocab_size'), str):
+        return {**spec, 'vocab_size': len(_vocabulary(spec['vocab_size'], inputs)) + 1}
+    return spec
+
+
+def _vocabulary(name: str, inputs: Inputs) -> tuple[str, ...]:
+    if name not in inputs.vocabularies:
+        raise ValueError(f'no vocabulary {name!r}; data.vocabularies has {sorted(inputs.vocabularies)}.')
+    return tuple(inputs.vocabularies[name])
+
+
+def _balancer(spec: Mapping[str, Any] | str, names: list[str]) -> balancing.Balancer:
+    """Builds a balancer; an argument given as a mapping by task becomes a sequence in the order of the tasks."""
+    if isinstance(spec, str):
+        return build(spec, balancing)
+    ordered = {}
+    for key, value in spec.items():
+        if not isinstance(value, Mapping) or 'name' in value:
+            ordered[key] = value
+            continue
+        if set(value) != set(names):
+            raise ValueError(
+                f'balancing.{key} must give each task a value: it has {sorted(value)}, the tasks are {names}.'
+            )
+        ordered[key] = tuple(value[name] for name in names)
+    return build(ordered, balancing)
+
+
+def _optimizer(section: Mapping[str, Any], num_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    arguments = dict(section)
+    shape = {key: arguments.pop(key) for key in ('learning_rate', 'schedule', 'warmup') if key in arguments}
+    if 'learning_rate' not in shape or 'name' not in arguments:
+        raise ValueError(f"the config section 'optimizer' needs 'name' and 'learning_rate', got {sorted(section)}.")
+    schedule = make_schedule(num_steps=num_steps, **shape)
+    return schedule, make_optimizer(schedule=schedule, **arguments)

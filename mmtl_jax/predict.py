@@ -1,0 +1,59 @@
+"""Predicts with a saved run: `python -m mmtl_jax.predict --workdir=runs/stamps --split=test --out=answers.jsonl`."""
+
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from absl import flags
+
+from mmtl_jax.command import run_command
+from mmtl_jax.core.files import plain, write_bytes_atomic
+from mmtl_jax.results import answer
+from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.training.evaluation import Evaluated
+from mmtl_jax.training.progress import stderr_console
+
+WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of a trained run.')
+SPLIT = flags.DEFINE_string('split', 'test', 'Split to predict: train, validation or test.')
+OUT = flags.DEFINE_string('out', None, 'File to write, one JSON object a line; it must not exist.')
+
+
+def predict(workdir: pathlib.Path, split: str, out: pathlib.Path) -> None:
+    """Writes the best checkpoint's predictions for a split, one JSON object a line.
+
+    A line has the example's `id` and per task `output` (numbers) and, where the row is labelled and the task can be put
+    in words, `predicted` and `expected`.
+
+    Raises:
+      ValueError: the workdir holds no trained run, there is no such split, or `out` exists.
+    """
+    if out.exists():
+        raise ValueError(f'--out={out} exists; choose another name, nothing is overwritten.')
+    experiment = saved_experiment(workdir)
+    run = open_run(experiment)
+    with open_checkpoints(workdir, experiment) as checkpoints:
+        state, _ = best_state(run, checkpoints)
+        found = run.evaluate(state, split)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes_atomic(out, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in _lines(run, split, found)))
+    stderr_console().print(f'{len(found.rows)} predictions are in {out}.')
+
+
+def _lines(run: Run, split: str, found: Evaluated) -> Iterator[dict[str, Any]]:
+    source = run.experiment.inputs.rows(split)
+    for row, index in enumerate(found.rows):
+        line: dict[str, Any] = {'id': source.example_id(index)}
+        for task in run.experiment.tasks:
+            if task.name not in found.outputs:
+                continue
+            line[task.name] = {'output': plain(found.outputs[task.name][row])}
+            if task.describe is not None and found.targets[task.name][row] is not None:
+                words = answer(task, found, row)
+                line[task.name] |= {'predicted': words.predicted, 'expected': words.expected}
+        yield line
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['workdir', 'out'])
+    run_command(lambda: predict(pathlib.Path(WORKDIR.value), SPLIT.value, pathlib.Path(OUT.value)))

@@ -1,0 +1,131 @@
+"""What is made of a finished run: `summary.json`, figures and `report.html`."""
+
+import pathlib
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from mmtl_jax.core.files import read_json, write_json_atomic
+from mmtl_jax.experiment import Experiment, Results
+from mmtl_jax.reporting import Answer, Evaluation, Sample, confusion_matrix, write_figures, write_report
+from mmtl_jax.tasks import Task
+from mmtl_jax.training.evaluation import Evaluated
+from mmtl_jax.training.hooks import Clock
+from mmtl_jax.training.host import Host
+from mmtl_jax.training.progress import parameter_counts
+from mmtl_jax.training.state import TrainState
+from mmtl_jax.training.writer import read_metrics
+
+
+def write_results(
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    state: TrainState,
+    host: Host,
+    evaluated: Mapping[str, Evaluated],
+    resources: Mapping[str, Any],
+) -> None:
+    """Writes `summary.json`, `figures/` and `report.html` of a run.
+
+    Args:
+      workdir: the run directory.
+      experiment: the run.
+      state: of the best checkpoint.
+      host: of the latest checkpoint.
+      evaluated: split -> evaluation with the best checkpoint.
+      resources: time and devices; see `reporting.write_report`.
+    """
+    summary = {
+        'step': int(max((line['step'] for line in read_metrics(workdir / 'metrics.jsonl')), default=0)),
+        'best_step': host.best_step,
+        'best_value': host.best_value,
+        **{split: found.values for split, found in evaluated.items()},
+    }
+    write_json_atomic(workdir / 'summary.json', summary)
+    shown = {
+        'primaries': {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks},
+        'history': read_metrics(workdir / 'metrics.jsonl'),
+        'summary': summary,
+        'evaluations': {
+            split: {task.name: summarise(task, found) for task in experiment.tasks}
+            for split, found in evaluated.items()
+        },
+        'samples': samples(experiment, next(iter(evaluated)), next(iter(evaluated.values()))),
+    }
+    write_figures(workdir / 'figures', **shown)
+    write_report(
+        workdir / 'report.html',
+        **shown,
+        config=experiment.config,
+        environment=read_json(workdir / 'environment.json'),
+        resources={**resources, 'parameters': parameter_counts(state.params)},
+        title=workdir.name,
+    )
+
+
+def summarise(task: Task, found: Evaluated) -> Evaluation:
+    """Returns a task's scores, and its confusion matrix if it has classes."""
+    scores = {name.split('/', 1)[1]: value for name, value in found.values.items() if name.startswith(f'{task.name}/')}
+    outputs = found.outputs.get(task.name, [])
+    if not (task.class_names and outputs and isinstance(outputs[0], dict) and 'label' in outputs[0]):
+        return Evaluation(scores)
+    pairs = [
+        (int(target), int(output['label']))
+        for output, target in zip(outputs, found.targets[task.name], strict=True)
+        if target is not None
+    ]
+    expected, predicted = np.array(pairs).reshape(-1, 2).T
+    return Evaluation(scores, confusion_matrix(expected, predicted, len(task.class_names)), task.class_names)
+
+
+def samples(experiment: Experiment, split: str, found: Evaluated) -> list[Sample]:
+    """Returns examples of a split, evenly spread over it, with the model's answers."""
+    options = experiment.results
+    source = experiment.inputs.rows(split)
+    chosen = np.unique(np.linspace(0, len(found.rows) - 1, min(options.num_samples, len(found.rows))).astype(int))
+    return [
+        _sample(source.example_id(found.rows[row]), source.source[found.rows[row]], options, {
+            task.name: answer(task, found, row)
+            for task in experiment.tasks
+            if task.describe is not None and found.targets[task.name][row] is not None
+        })
+        for row in chosen
+    ]  # fmt: skip
+
+
+def answer(task: Task, found: Evaluated, row: int) -> Answer:
+    """Returns one row's prediction and label in words."""
+    output, target = found.outputs[task.name][row], found.targets[task.name][row]
+    predicted, expected = task.describe(output, target)
+    correct = bool(output['label'] == target) if isinstance(output, dict) and 'label' in output else None
+    return Answer(predicted, expected, correct)
+
+
+def _sample(name: str, example: Mapping[str, Any], options: Results, answers: Mapping[str, Answer]) -> Sample:
+    def pick(keys):
+        return {key: example[key] for key in keys if example.get(key) is not None}
+
+    return Sample(
+        id=name,
+        images=pick(options.images),
+        texts={key: str(value) for key, value in pick(options.texts).items()},
+        waveforms={key: (value, options.waveforms[key]) for key, value in pick(options.waveforms).items()},
+        tables={key: {str(i): float(cell) for i, cell in enumerate(row)} for key, row in pick(options.tables).items()},
+        answers=dict(answers),
+    )
+
+
+def resources_of(clock: Clock, batch_size: int) -> dict[str, Any]:
+    """Returns what this process used: devices, times, throughput, memory."""
+    # Kilobytes everywhere but on macOS.
+    unit = 1 if sys.platform == 'darwin' else 1024
+    used = {
+        'device': f'{jax.device_count()} x {jax.devices()[0].device_kind}',
+        'seconds': {'total': clock.total, **clock.spent},
+        'peak_memory_bytes': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+    return {**used, 'examples_per_second': clock.steps * batch_size / clock.training} if clock.steps else used

@@ -1,0 +1,86 @@
+"""Trains: `python -m mmtl_jax.train --config=configs/synthetic.py --workdir=runs/synthetic`; a second call goes on."""
+
+import contextlib
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from mmtl_jax.command import run_command
+from mmtl_jax.core.files import write_json_atomic
+from mmtl_jax.experiment import from_config, plain_config
+from mmtl_jax.results import resources_of, write_results
+from mmtl_jax.run import FITTED, best_state, open_checkpoints, open_run
+from mmtl_jax.training.hooks import Clock
+from mmtl_jax.training.host import Host
+from mmtl_jax.training.loop import Loop
+from mmtl_jax.training.mesh import split
+from mmtl_jax.training.progress import Progress, parameter_overview, stderr_console
+from mmtl_jax.training.run_directory import check_workdir, claim
+from mmtl_jax.training.writer import MetricsWriter
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'Path to a config file, with `:argument` if it takes one.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run; an existing run is continued.')
+TENSORBOARD = flags.DEFINE_bool('tensorboard', False, 'Also write event files for TensorBoard.')
+
+
+def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
+    """Trains the experiment of `config` in `workdir`, or goes on where it stopped, and writes its results.
+
+    Raises:
+      ValueError: anything in the config, the data or the workdir that does not fit.
+      KeyboardInterrupt: stopped by a signal, with a checkpoint saved.
+    """
+    check_workdir(workdir, plain_config(config))
+    clock = Clock()
+    with clock.measure('data'):
+        experiment = from_config(config)
+        batches = experiment.inputs.train_batches
+        fitted = experiment.inputs.fitted
+    run = open_run(experiment)
+    claim(workdir, experiment.config)
+    write_json_atomic(workdir / FITTED, fitted)
+
+    with open_checkpoints(workdir, experiment) as checkpoints, contextlib.closing(batches(split(run.mesh))) as batches:
+        if checkpoints.latest is None:
+            state, host = run.new_state(), Host()
+        else:
+            state, host = run.load(checkpoints, checkpoints.latest)
+            batches.set_state(host.data)
+        first = int(state.step)
+        stderr_console().print(parameter_overview(state.params))
+        with clock.measure('compile'):
+            run.compile(state)
+        with (
+            MetricsWriter(
+                workdir / 'metrics.jsonl',
+                resume_step=first,
+                tensorboard=workdir / 'tensorboard' if tensorboard else None,
+            ) as writer,
+            Progress(experiment.settings.num_steps, start=first) as progress,
+        ):
+            loop = Loop(
+                train_step=run.train_step,
+                evaluate=lambda state: run.evaluate(state, 'validation'),
+                batches=batches,
+                batch_size=experiment.inputs.batch_size,
+                tasks=experiment.tasks,
+                schedule=experiment.schedule,
+                settings=experiment.settings,
+                checkpoints=checkpoints,
+                writer=writer,
+                progress=progress,
+                clock=clock,
+            )
+            loop.fit(state, host)
+        best, host = best_state(run, checkpoints)
+        with clock.measure('evaluation'):
+            evaluated = {name: run.evaluate(best, name) for name in experiment.results.splits}
+        resources = resources_of(clock, experiment.inputs.batch_size)
+        write_results(workdir, experiment, best, host, evaluated, resources)
+    stderr_console().print(f'{workdir}/report.html shows what came of it; the numbers are in {workdir}/summary.json.')
+
+
+if __name__ == '__main__':
+    flags.mark_flags_as_required(['config', 'workdir'])
+    run_command(lambda: train(CONFIG.value, pathlib.Path(WORKDIR.value), tensorboard=TENSORBOARD.value))
