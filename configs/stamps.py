@@ -7,7 +7,6 @@ The argument names the modalities, and after a slash the tasks, so that every ba
     --config=configs/stamps.py:image_caption            without speech, and the tasks that need none
     --config=configs/stamps.py:speech                   speech alone
     --config=configs/stamps.py:speech/transcript        a single task
-    --config=configs/stamps.py:smoke                    two small steps on generated scenes, for tests
 """
 
 from ml_collections import ConfigDict
@@ -44,12 +43,11 @@ def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """Returns the config; `arg` is '', 'smoke', or modalities and tasks as the head of this file says."""
-    smoke = arg == 'smoke'
-    modalities, tasks = parse('' if smoke else arg)
+    """Returns the config; `arg` names modalities and tasks as the head of this file says."""
+    modalities, tasks = parse(arg)
     config = ConfigDict()
     config.seed = 0
-    config.data = data(modalities, tasks, smoke)
+    config.data = data(modalities, tasks)
     encoders = {
         'image': {
             'name': 'ImageCNN',
@@ -102,9 +100,9 @@ def get_config(arg: str = '') -> ConfigDict:
         'rate_by_path': {'encoders/caption': 2.5} if 'caption' in modalities else {},
     }
     config.training = {
-        'num_steps': 2 if smoke else 5600,
-        'log_every': 1 if smoke else 50,
-        'eval_every': 2 if smoke else 700,
+        'num_steps': 5600,
+        'log_every': 50,
+        'eval_every': 700,
         'average_decay': 0.998,
     }
     config.results = {
@@ -117,50 +115,56 @@ def get_config(arg: str = '') -> ConfigDict:
     return config.lock()
 
 
-def data(modalities: tuple[str, ...], tasks: tuple[str, ...], smoke: bool) -> dict:
-    """Returns the section `data`."""
-    steps = (
-        {'name': 'resize', 'key': 'image', 'size': 72},
-        {
-            'name': 'hashed_ngrams',
-            'key': 'caption',
-            'num_buckets': 16384,
-            'max_n': 5,
-            'out': 'ngrams',
-            'max_length': 256,
-        },
-        {'name': 'characters', 'key': 'caption', 'vocabulary': 'caption', 'out': 'characters'},
-        {'name': 'log_mel', 'key': 'speech', 'out': 'mel'},
-        {'name': 'normalise_frames', 'key': 'mel', 'mean': -9.2, 'deviation': 5.1},
-        {'name': 'multi_hot', 'key': 'style', 'num_classes': 3, 'out': 'styles'},
-        {'name': 'stack', 'keys': ('flags', 'styles'), 'out': 'attributes'},
-    )
-    augment = (
-        {'name': 'random_affine', 'key': 'image', 'degrees': 12.0, 'scale': (0.9, 1.2), 'translate': 0.05},
-        {'name': 'random_resized_crop', 'key': 'image', 'size': 64, 'scale': (0.4, 1.0)},
-        {'name': 'random_flip', 'key': 'image'},
-        {'name': 'colour_jitter', 'key': 'image', 'brightness': 0.3, 'contrast': 0.3, 'saturation': 0.6},
-        {'name': 'time_stretch', 'key': 'mel', 'low': 0.88, 'high': 1.12, 'max_length': 600},
-        {'name': 'spec_augment', 'key': 'mel', 'frequency_width': 9, 'max_time_share': 0.05},
-    )
+def data(modalities: tuple[str, ...], tasks: tuple[str, ...]) -> dict:
+    """Returns the section `data`: only the transforms that these modalities and tasks need."""
+    steps = {
+        'image': ({'name': 'resize', 'key': 'image', 'size': 72},),
+        'caption': (
+            {'name': 'hashed_ngrams', 'key': 'caption', 'num_buckets': 16384, 'out': 'ngrams', 'max_length': 256},
+        ),
+        'speech': (
+            {'name': 'log_mel', 'key': 'speech', 'out': 'mel'},
+            # Mean and deviation over all frames of the training split.
+            {'name': 'normalise_frames', 'key': 'mel', 'mean': -9.2, 'deviation': 5.1},
+        ),
+        'transcript': ({'name': 'characters', 'key': 'caption', 'vocabulary': 'caption', 'out': 'characters'},),
+        'attributes': (
+            {'name': 'multi_hot', 'key': 'style', 'num_classes': 3, 'out': 'styles'},
+            {'name': 'stack', 'keys': ('flags', 'styles'), 'out': 'attributes'},
+        ),
+    }
+    augment = {
+        'image': (
+            {'name': 'random_affine', 'key': 'image', 'degrees': 12.0, 'scale': (0.9, 1.2), 'translate': 0.05},
+            {'name': 'random_resized_crop', 'key': 'image', 'size': 64, 'scale': (0.4, 1.0)},
+            {'name': 'random_flip', 'key': 'image'},
+            {'name': 'colour_jitter', 'key': 'image', 'brightness': 0.3, 'contrast': 0.3, 'saturation': 0.6},
+        ),
+        'speech': (
+            {'name': 'time_stretch', 'key': 'mel', 'low': 0.88, 'high': 1.12, 'max_length': 600},
+            {'name': 'spec_augment', 'key': 'mel', 'frequency_width': 9, 'max_time_share': 0.05},
+        ),
+    }
     inputs = {'image': 'image', 'caption': 'ngrams', 'speech': {'key': 'mel', 'ragged': True}}
     targets = {
         'category': {'key': 'category', 'num_classes': 12},
         'transcript': {'key': 'characters', 'ragged': True},
         'language': {'key': 'language', 'num_classes': 9},
         'attributes': {'key': 'attributes', 'ragged': False},
+        # A picture occurs once per language; its number lets retrieval count it once.
         'retrieval': {'group': 'group', **({'image': 'stamp'} if 'image' in modalities else {})},
     }
+    hidden = [name for name in ('image', 'caption') if name in modalities and len(modalities) > 1]
     return {
         'sources': ({'name': 'stamps'},),
-        'batch_size': 8 if smoke else 32,
-        'eval_batch_size': 8 if smoke else 64,
-        'vocabularies': {'caption': {'kind': 'characters', 'key': 'caption'}},
-        'steps': steps,
-        'augment': augment,
-        'eval_steps': ({'name': 'resize', 'key': 'image', 'size': 64},),
+        'batch_size': 32,
+        'eval_batch_size': 64,
+        'vocabularies': {'caption': {'kind': 'characters', 'key': 'caption'}} if 'transcript' in tasks else {},
+        'steps': sum((steps[name] for name in (*modalities, *tasks) if name in steps), ()),
+        'augment': sum((augment[name] for name in modalities if name in augment), ()),
+        'eval_steps': ({'name': 'resize', 'key': 'image', 'size': 64},) if 'image' in modalities else (),
         'inputs': {name: inputs[name] for name in modalities},
         'targets': {name: targets[name] for name in tasks},
         'buckets': {'speech': (120, 184, 304, 600)} if 'speech' in modalities else None,
-        'modality_dropout': {name: 0.25 for name in ('image', 'caption') if name in modalities and len(modalities) > 1},
+        'modality_dropout': dict.fromkeys(hidden, 0.25),
     }
