@@ -14,7 +14,16 @@ setup(
     description='Multi-modal, multi-task learning in JAX',
     long_description=(HERE / 'README.md').read_text(),
     long_description_content_type='text/markdown',
+    author='The mmtl_jax maintainers',
     license='Apache-2.0',
+    license_files=['LICENSE', 'NOTICE'],
+    keywords='JAX Flax multi-task learning multi-modal learning',
+    classifiers=[
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
     python_requires='>=3.11',
     packages=find_packages(include=['mmtl_jax*', 'configs*', 'experiments*']),
     install_requires=[
