@@ -1,15 +1,13 @@
 """Evaluates a saved run: `python -m mmtl_jax.evaluate --workdir=runs/stamps --split=test`."""
 
 import pathlib
+import sys
 
 from absl import flags
 
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.run import best_state, open_checkpoints, open_run, saved_experiment
-
-WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of a trained run.')
-SPLIT = flags.DEFINE_string('split', 'validation', 'Split to evaluate: train, validation or test.')
 
 
 def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
@@ -31,6 +29,15 @@ def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
     return values
 
 
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    values = flags.FlagValues()
+    workdir = flags.DEFINE_string('workdir', None, 'Directory of a trained run.', flag_values=values)
+    split = flags.DEFINE_string(
+        'split', 'validation', 'Split to evaluate: train, validation or test.', flag_values=values
+    )
+    return run_command(__doc__, values, lambda: evaluate(pathlib.Path(workdir.value), split.value))
+
+
 if __name__ == '__main__':
-    flags.mark_flag_as_required('workdir')
-    run_command(lambda: evaluate(pathlib.Path(WORKDIR.value), SPLIT.value))
+    sys.exit(main())

@@ -105,8 +105,8 @@ def from_config(
       ValueError: anything in the config that does not fit; the sentence says what, where, and what would.
     """
     values = plain_config(config)
-    inputs = _section(Inputs, 'data', values['data'], fitted=fitted, seed=values['seed'])
     _check_names(values)
+    inputs = _section(Inputs, 'data', _with_ranges(values), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
     fused = tuple(task.name for task in task_list if task.reads == FUSED)
@@ -165,6 +165,43 @@ def _check_names(values: Mapping[str, Any]) -> None:
             )
     if FUSED in values['encoders']:
         raise ValueError(f'a modality cannot be called {FUSED!r}; that name stands for the fusion of all.')
+
+
+def _with_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the section `data`, in which each target whose task knows the range of its labels has it checked.
+
+    Raises:
+      ValueError: data and task disagree on the range.
+    """
+    sizes = {'classification': 'num_classes', 'multilabel': 'num_labels', 'ctc': 'vocab_size'}
+
+    def bounded(targets: Mapping[str, Any]) -> dict[str, Any]:
+        fields = dict(targets)
+        for task, spec in values['tasks'].items():
+            name = spec.get('name') if isinstance(spec, Mapping) else None
+            size, field = spec.get(sizes[name]) if name in sizes else None, fields.get(task)
+            field = {'key': field} if isinstance(field, str) else field
+            if not isinstance(size, int) or not isinstance(field, Mapping) or 'key' not in field:
+                continue
+            if name == 'multilabel' and field.get('ragged') is not False:
+                continue  # it may be a list of labels as well as a vector of 0 and 1
+            if field.get('num_classes') not in (None, size):
+                raise ValueError(
+                    f'tasks.{task}.{sizes[name]} is {size}, but data.targets.{task}.num_classes is '
+                    f'{field["num_classes"]}; give both the same, or the task alone.'
+                )
+            fields[task] = {**field, 'num_classes': size}
+        return fields
+
+    section = dict(values['data'])
+    section['targets'] = bounded(section['targets'])
+    section['sources'] = [
+        {**source, 'targets': bounded(source['targets'])}
+        if isinstance(source, Mapping) and 'targets' in source
+        else source
+        for source in section.get('sources', ())
+    ]
+    return section
 
 
 def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> None:

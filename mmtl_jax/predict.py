@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,10 +14,6 @@ from mmtl_jax.results import answer
 from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
 from mmtl_jax.training.evaluation import Evaluated
 from mmtl_jax.training.progress import stderr_console
-
-WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of a trained run.')
-SPLIT = flags.DEFINE_string('split', 'test', 'Split to predict: train, validation or test.')
-OUT = flags.DEFINE_string('out', None, 'File to write, one JSON object a line; it must not exist.')
 
 
 def predict(workdir: pathlib.Path, split: str, out: pathlib.Path) -> None:
@@ -54,6 +51,21 @@ def _lines(run: Run, split: str, found: Evaluated) -> Iterator[dict[str, Any]]:
         yield line
 
 
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    values = flags.FlagValues()
+    workdir = flags.DEFINE_string('workdir', None, 'Directory of a trained run.', flag_values=values)
+    split = flags.DEFINE_string('split', 'test', 'Split to predict: train, validation or test.', flag_values=values)
+    out = flags.DEFINE_string(
+        'out', None, 'File to write, one JSON object a line; it must not exist.', flag_values=values
+    )
+    return run_command(
+        __doc__,
+        values,
+        lambda: predict(pathlib.Path(workdir.value), split.value, pathlib.Path(out.value)),
+        required=('workdir', 'out'),
+    )
+
+
 if __name__ == '__main__':
-    flags.mark_flags_as_required(['workdir', 'out'])
-    run_command(lambda: predict(pathlib.Path(WORKDIR.value), SPLIT.value, pathlib.Path(OUT.value)))
+    sys.exit(main())

@@ -15,7 +15,7 @@ from mmtl_jax.training.compilation import CompiledByShape
 from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import make_mesh, replicated, split
-from mmtl_jax.training.selection import higher_is_better
+from mmtl_jax.training.selection import higher_is_better, selection_value
 from mmtl_jax.training.state import TrainState, init_state
 from mmtl_jax.training.step import make_gradient, make_update
 
@@ -42,13 +42,14 @@ class Run:
 
     def new_state(self) -> TrainState:
         """Returns the state at step 0, on the devices."""
-        return jax.jit(self._init, out_shardings=replicated(self.mesh))()
+        # The seed is an argument, so that another seed finds this program in the compilation cache.
+        return jax.jit(self._init, out_shardings=replicated(self.mesh))(self.experiment.seed)
 
     def load(self, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Host]:
         """Returns the state and the host's part of a checkpoint."""
         sharding = replicated(self.mesh)
         like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(self._init)
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(self._init, 0)
         )
         state, host = checkpoints.load(step, like)
         return state, Host(**host)
@@ -65,12 +66,28 @@ class Run:
         ]
         self.gradient.warm_up([(lean(state), batch) for batch in batches])
 
+    def check_selection(self, state: TrainState) -> None:
+        """Checks that evaluations will give the metric by which the best checkpoint is chosen.
+
+        Raises:
+          ValueError: they will not; the sentence says what they give.
+        """
+        experiment, values, failure = self.experiment, {}, None
+        for item in experiment.inputs.eval_batches('validation', split(self.mesh)):
+            values |= evaluate(self.eval_step, state.inference, [item], experiment.tasks).values
+            try:
+                selection_value(values, experiment.tasks, experiment.settings.best_metric)
+                return
+            except ValueError as error:  # the labels of a task may all stand in later batches
+                failure = error
+        raise failure
+
     def evaluate(self, state: TrainState, split_name: str) -> Evaluated:
         """Returns metrics and outputs of a split under `state`."""
         batches = self.experiment.inputs.eval_batches(split_name, split(self.mesh))
         return evaluate(self.eval_step, state.inference, batches, self.experiment.tasks)
 
-    def _init(self) -> TrainState:
+    def _init(self, seed: int | jax.Array) -> TrainState:
         experiment = self.experiment
         return init_state(
             experiment.model,
@@ -78,7 +95,7 @@ class Run:
             experiment.balancer,
             batch=experiment.inputs.empty_batches()[0],
             num_tasks=len(experiment.tasks),
-            seed=experiment.seed,
+            seed=seed,
             average=experiment.average_decay is not None,
         )
 
@@ -139,7 +156,7 @@ def best_state(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, Host]:
       ValueError: there is no checkpoint.
     """
     if checkpoints.latest is None:
-        raise ValueError('this run has no checkpoint yet; train it first.')
+        raise ValueError(f'{checkpoints.directory} has no checkpoint yet; train the run first.')
     latest, host = run.load(checkpoints, checkpoints.latest)
     if host.best_step in (None, checkpoints.latest):
         return latest, host

@@ -2,6 +2,8 @@
 
 import contextlib
 import pathlib
+import sys
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -16,12 +18,8 @@ from mmtl_jax.training.host import Host
 from mmtl_jax.training.loop import Loop
 from mmtl_jax.training.mesh import split
 from mmtl_jax.training.progress import Progress, parameter_overview, stderr_console
-from mmtl_jax.training.run_directory import check_workdir, claim
+from mmtl_jax.training.run_directory import METRICS, check_workdir, claim
 from mmtl_jax.training.writer import MetricsWriter
-
-CONFIG = config_flags.DEFINE_config_file('config', None, 'Path to a config file, with `:argument` if it takes one.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Directory of the run; an existing run is continued.')
-TENSORBOARD = flags.DEFINE_bool('tensorboard', False, 'Also write event files for TensorBoard.')
 
 
 def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
@@ -37,6 +35,9 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
         experiment = from_config(config)
         batches = experiment.inputs.train_batches
         fitted = experiment.inputs.fitted
+        for name in ('validation', *experiment.results.splits):
+            experiment.inputs.check(name)
+    report_skipped(experiment.inputs.skipped)
     run = open_run(experiment)
     claim(workdir, experiment.config)
     write_json_atomic(workdir / FITTED, fitted)
@@ -44,6 +45,7 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
     with open_checkpoints(workdir, experiment) as checkpoints, contextlib.closing(batches(split(run.mesh))) as batches:
         if checkpoints.latest is None:
             state, host = run.new_state(), Host()
+            run.check_selection(state)
         else:
             state, host = run.load(checkpoints, checkpoints.latest)
             batches.set_state(host.data)
@@ -53,7 +55,7 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
             run.compile(state)
         with (
             MetricsWriter(
-                workdir / 'metrics.jsonl',
+                workdir / METRICS,
                 resume_step=first,
                 tensorboard=workdir / 'tensorboard' if tensorboard else None,
             ) as writer,
@@ -81,6 +83,29 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
     stderr_console().print(f'{workdir}/report.html shows what came of it; the numbers are in {workdir}/summary.json.')
 
 
+def report_skipped(sentences: Sequence[str]) -> None:
+    """Says how many examples cannot be used, and what is wrong with the first."""
+    if sentences:
+        stderr_console().print(f'{len(sentences)} bad examples are skipped, the first: {sentences[0]}.')
+
+
+def main() -> int:
+    """Runs the command line; returns the exit code."""
+    values = flags.FlagValues()
+    config = config_flags.DEFINE_config_file(
+        'config', None, 'Path to a config file, with `:argument` if it takes one.', flag_values=values
+    )
+    workdir = flags.DEFINE_string(
+        'workdir', None, 'Directory of the run; an existing run is continued.', flag_values=values
+    )
+    tensorboard = flags.DEFINE_bool('tensorboard', False, 'Also write event files for TensorBoard.', flag_values=values)
+    return run_command(
+        __doc__,
+        values,
+        lambda: train(config.value, pathlib.Path(workdir.value), tensorboard=tensorboard.value),
+        required=('config', 'workdir'),
+    )
+
+
 if __name__ == '__main__':
-    flags.mark_flags_as_required(['config', 'workdir'])
-    run_command(lambda: train(CONFIG.value, pathlib.Path(WORKDIR.value), tensorboard=TENSORBOARD.value))
+    sys.exit(main())

@@ -49,7 +49,7 @@ class Checkpoints:
             ),
             cleanup_tmp_directories=True,
         )
-        self._directory = directory
+        self.directory = directory
 
     def __enter__(self) -> 'Checkpoints':
         return self
@@ -74,7 +74,7 @@ class Checkpoints:
           OSError: the disk is full; earlier checkpoints are untouched.
         """
         metrics = None if value is None else {BEST: value}
-        with explain_full_disk(self._directory):
+        with explain_full_disk(self.directory):
             self._checkpointer.save(
                 step, _raw_keys(state), metrics=metrics, custom_metadata={'host': json.dumps(host)}, overwrite=True
             )
@@ -91,11 +91,11 @@ class Checkpoints:
         """
         try:
             metadata = self._checkpointer.metadata(step)
-            _check_same_model(metadata.metadata, like, f'{self._directory}/{step}')
+            _check_same_model(metadata.metadata, like, f'{self.directory}/{step}')
             state = self._checkpointer.load(step, _raw_keys(like))
         except (OSError, KeyError, json.JSONDecodeError, ocp.errors.InvalidLayoutError) as error:
             raise ValueError(
-                f'the checkpoint {self._directory}/{step} is broken ({_first_line(error)}); delete that folder to '
+                f'the checkpoint {self.directory}/{step} is broken ({_first_line(error)}); delete that folder to '
                 'continue from an earlier checkpoint.'
             ) from error
         return _wrapped_keys(state, like), json.loads(metadata.custom_metadata['host'])

@@ -79,6 +79,7 @@ class Inputs:
             'cache_bytes': int(cache_gigabytes * 2**30), 'num_threads': num_threads, 'bad_examples': bad_examples
         }  # fmt: skip
         self._num_workers, self._fitted, self._seed = num_workers, fitted, seed
+        self._read: dict[str, data.PreparedSource] = {}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
 
     @functools.cached_property
@@ -116,13 +117,29 @@ class Inputs:
 
     def rows(self, split: str) -> data.PreparedSource:
         """Returns the prepared examples of an evaluation split, those of the first source."""
-        return self._evaluation_rows(split)
+        if split not in self._read:
+            self._read[split] = data.prepare(self.source(split), self._preprocess(0), **self._prepare)
+        return self._read[split]
+
+    def check(self, split: str) -> None:
+        """Reads an evaluation split, so that what is wrong with it shows before the training rather than after.
+
+        Raises:
+          ValueError: there is no such split, it is empty, or an example does not fit.
+        """
+        self._evaluation_layout(split)
+
+    @property
+    def skipped(self) -> list[str]:
+        """One sentence for each example that was met so far and cannot be used, with `bad_examples` 'skip'."""
+        read = [*self.__dict__.get('_train_rows', ()), *self._read.values()]
+        return [sentence for rows in read for sentence in rows.bad.values()]
 
     def empty_batches(self) -> list[Batch]:
         """Returns one batch of zeros for each shape of the training, for initialisation and compilation."""
         return [data.empty_batch(self.layout, self.batch_size, bucket) for bucket in range(self.layout.num_buckets)]
 
-    def train_batches(self, sharding: jax.sharding.Sharding) -> data.prefetch_to_device:
+    def train_batches(self, sharding: jax.sharding.Sharding) -> data.DeviceIterator:
         """Returns the endless training batches on the devices."""
         loader = data.train_loader(
             self._train_rows,
@@ -137,13 +154,12 @@ class Inputs:
         )
         return data.prefetch_to_device(loader, sharding)
 
-    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.prefetch_to_device:
+    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.DeviceIterator:
         """Returns one pass over an evaluation split: row indices and batches on the devices."""
-        rows = self.rows(split)
         loader = data.eval_loader(
-            rows,
+            self.rows(split),
             batch_size=self.eval_batch_size,
-            layout=data.make_layout(rows, like=self.layout),
+            layout=self._evaluation_layout(split),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -157,8 +173,8 @@ class Inputs:
         ]
 
     @functools.cache  # noqa: B019 - one object lives as long as the run
-    def _evaluation_rows(self, split: str) -> data.PreparedSource:
-        return data.prepare(self.source(split), self._preprocess(0), **self._prepare)
+    def _evaluation_layout(self, split: str) -> data.Layout:
+        return data.make_layout(self.rows(split), like=self.layout)
 
     def _preprocess(self, index: int) -> data.Preprocess:
         fields = {name: self._sources[index].get(name, common) for name, common in self._fields.items()}

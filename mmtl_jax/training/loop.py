@@ -64,6 +64,10 @@ class Settings:
         for name in ('num_steps', 'log_every', 'eval_every', 'max_bad_steps', 'keep_checkpoints'):
             if getattr(self, name) < 1:
                 raise ValueError(f'training.{name} is {getattr(self, name)}; it must be at least 1.')
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(
+                f'training.patience is {self.patience}; it must be at least 1, or None to never stop early.'
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,14 @@ import jax
 from mmtl_jax.core.files import plain, read_json, write_json_atomic
 
 PACKAGES = ('mmtl_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'tensorflow-datasets', 'numpy')
+METRICS = 'metrics.jsonl'
 MAY_GROW = 'training/num_steps'
 
 
 def check_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     """Checks, without writing, that `workdir` is free or holds the run of this config.
+
+    A run that stopped before its first step, because something in its config did not fit, may be given another one.
 
     Raises:
       ValueError: the directory holds a run of another config, or something else; the sentence says what differs.
@@ -24,7 +27,7 @@ def check_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise ValueError(f'--workdir={workdir} is a file; give a directory.')
     path = workdir / 'config.json'
-    if path.exists():
+    if path.exists() and (workdir / METRICS).exists():
         saved = read_json(path)
         difference = config_difference(saved, plain(config))
         if difference:
@@ -32,7 +35,7 @@ def check_workdir(workdir: pathlib.Path, config: Mapping[str, Any]) -> None:
                 f'{workdir} holds a run of another config: {"; ".join(difference)}. Choose a new --workdir or the '
                 'config of that run (training.num_steps may grow).'
             )
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif not path.exists() and workdir.exists() and any(workdir.iterdir()):
         raise ValueError(f'{workdir} is not empty and holds no run (no config.json); choose an empty --workdir.')
 
 

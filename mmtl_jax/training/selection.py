@@ -24,7 +24,10 @@ def selection_value(values: Mapping[str, float], tasks: Sequence[Task], metric: 
     """
     if metric != PRIMARY:
         if metric not in values:
-            raise ValueError(f'training.best_metric is {metric!r}, but the validation split gave {sorted(values)}.')
+            raise ValueError(
+                f'training.best_metric is {metric!r}, but an evaluation gives {sorted(values)}; name one of them, or '
+                "'primary'."
+            )
         return values[metric]
     primaries = [(f'{task.name}/{task.primary}', task.higher_is_better) for task in tasks]
     found = [values[name] if higher else 1.0 - values[name] for name, higher in primaries if name in values]

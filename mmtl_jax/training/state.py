@@ -49,7 +49,7 @@ def init_state(
     *,
     batch: Batch,
     num_tasks: int,
-    seed: int,
+    seed: int | Array,
     average: bool,
 ) -> TrainState:
     """Returns the state at step 0; a pure function, to be jitted with output shardings.
