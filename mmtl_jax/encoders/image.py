@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
+from mmtl_jax.nn import conv_kernel
 
 NUM_STAGES = 4
 SMALLEST_STAGE = 8
@@ -36,7 +37,7 @@ class ImageCNN(nn.Module):
         x = fold(standardise(images), self.patch)
         maps = []
         for channels in self.stage_widths or doubling_widths(self.width):
-            x = nn.Conv(channels, (3, 3), use_bias=False)(x)
+            x = conv(channels)(x)
             x = max_pool(nn.relu(group_norm(channels)(x)))
             maps.append(x)
         return project(self, tuple(maps), train=train)
@@ -51,14 +52,13 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns `[B, H / stride, W / stride, channels]`."""
-        strides = (self.stride, self.stride)
-        branch = nn.Conv(self.channels, (3, 3), strides, use_bias=False)(x)
+        branch = conv(self.channels, stride=self.stride)(x)
         branch = nn.relu(group_norm(self.channels)(branch))
-        branch = nn.Conv(self.channels, (3, 3), use_bias=False)(branch)
+        branch = conv(self.channels)(branch)
         # A small last scale makes the block start near its shortcut (1706.02677, section 5.1; zero there).
         branch = group_norm(self.channels, scale_init=nn.initializers.constant(0.2))(branch)
         if x.shape != branch.shape:
-            x = group_norm(self.channels)(nn.Conv(self.channels, (1, 1), strides, use_bias=False)(x))
+            x = group_norm(self.channels)(conv(self.channels, size=1, stride=self.stride)(x))
         return nn.relu(x + branch)
 
 
@@ -91,7 +91,7 @@ class ImageResNet(nn.Module):
                 f'ImageResNet: {len(widths)} stage_widths {tuple(widths)} for {len(self.stage_sizes)} stage_sizes '
                 f'{tuple(self.stage_sizes)}; give one width per stage.'
             )
-        x = nn.Conv(widths[0], (3, 3), use_bias=False)(fold(standardise(images), self.patch))
+        x = conv(widths[0])(fold(standardise(images), self.patch))
         x = nn.relu(group_norm(widths[0])(x))
         maps = []
         for blocks, channels in zip(self.stage_sizes, widths, strict=True):
@@ -157,6 +157,11 @@ def fold(images: Array, patch: int) -> Array:
 def doubling_widths(width: int, stages: int = NUM_STAGES) -> tuple[int, ...]:
     """Returns channels per stage that double up to `width`."""
     return tuple(max(SMALLEST_STAGE, width >> (stages - 1 - stage)) for stage in range(stages))
+
+
+def conv(channels: int, size: int = 3, stride: int = 1) -> nn.Conv:
+    """Returns a `size` x `size` convolution; a normalisation follows it, so it has no bias."""
+    return nn.Conv(channels, (size, size), (stride, stride), use_bias=False, kernel_init=conv_kernel)
 
 
 def group_norm(channels: int, **options) -> nn.GroupNorm:

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.nn import LSTM, MLP, TransformerBlock, channel_dropout, fill_masked, sinusoidal
+from mmtl_jax.nn import LSTM, MLP, TransformerBlock, channel_dropout, fill_masked
 
 
 class BagOfEmbeddings(nn.Module):
@@ -75,7 +75,7 @@ class TextLSTM(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """A pre-norm transformer over embeddings and sinusoidal positions, one token per id.
+    """A pre-norm transformer with rotary positions over the embeddings, one token per id.
 
     Attributes:
       vocab_size: ids run from 0 to `vocab_size - 1`.
@@ -94,10 +94,10 @@ class TextTransformer(nn.Module):
     @nn.compact
     def __call__(self, text: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per id."""
-        x = embed(text, self.vocab_size, self.width) + sinusoidal(text.mask.shape[1], self.width)[None]
-        x = channel_dropout(self.dropout_rate, train=train)(x)
+        x = channel_dropout(self.dropout_rate, train=train)(embed(text, self.vocab_size, self.width))
         for _ in range(self.depth):
-            x = TransformerBlock(self.num_heads, dropout_rate=self.dropout_rate)(x, text.mask, train=train)
+            block = TransformerBlock(self.num_heads, rotary=True, dropout_rate=self.dropout_rate)
+            x = block(x, text.mask, train=train)
         return Features(tokens=fill_masked(nn.LayerNorm()(x), text.mask), mask=text.mask)
 
 

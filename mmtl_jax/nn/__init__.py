@@ -4,10 +4,11 @@ from mmtl_jax.nn.attention import SelfAttention
 from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
 from mmtl_jax.nn.dropout import channel_dropout
 from mmtl_jax.nn.front_end import LogMel
+from mmtl_jax.nn.initializers import conv_kernel
 from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
 from mmtl_jax.nn.pooling import AttentionPooling, masked_mean
-from mmtl_jax.nn.positions import rotate, sinusoidal
+from mmtl_jax.nn.positions import rotate
 from mmtl_jax.nn.recurrent import LSTM
 from mmtl_jax.nn.transformer import TransformerBlock
 
@@ -22,9 +23,9 @@ __all__ = [
     'SelfAttention',
     'TransformerBlock',
     'channel_dropout',
+    'conv_kernel',
     'fill_masked',
     'masked_mean',
     'masked_softmax',
     'rotate',
-    'sinusoidal',
 ]

@@ -1,5 +1,7 @@
 """Masked multi-head attention."""
 
+import functools
+
 import flax.linen as nn
 
 from mmtl_jax.core.types import Array
@@ -7,6 +9,9 @@ from mmtl_jax.nn.masking import fill_masked
 from mmtl_jax.nn.positions import rotate
 
 
+# Linen hands an attention function only the options that stand in its signature; `wraps` shows it those of the
+# original, the mask among them.
+@functools.wraps(nn.dot_product_attention, assigned=())
 def rotary_attention(query: Array, key: Array, value: Array, **options) -> Array:
     """Returns dot-product attention whose scores depend on the distance of two tokens; see `positions.rotate`."""
     return nn.dot_product_attention(rotate(query), rotate(key), value, **options)

@@ -1,4 +1,4 @@
-"""Positions for attention: sinusoidal codes to add, rotations to apply to queries and keys."""
+"""Positions for attention: rotations of queries and keys."""
 
 import jax.numpy as jnp
 
@@ -11,15 +11,6 @@ def angles(length: int, num_waves: int) -> Array:
     """Returns position times frequency, `[length, num_waves]`, the frequencies falling from 1 to 1 / `LONGEST_WAVE`."""
     frequencies = LONGEST_WAVE ** (-jnp.arange(num_waves) / num_waves)
     return jnp.outer(jnp.arange(length), frequencies)
-
-
-def sinusoidal(length: int, width: int) -> Array:
-    """Returns the sinusoidal position code `[length, width]` (Vaswani et al. 2017, 1706.03762, section 3.5).
-
-    Sines fill the first half of the channels and cosines the second: a permutation of the paper's order.
-    """
-    phases = angles(length, -(-width // 2))
-    return jnp.concatenate([jnp.sin(phases), jnp.cos(phases)], axis=-1)[:, :width]
 
 
 def rotate(heads: Array) -> Array:
