@@ -49,7 +49,7 @@ setup(
     ],
     extras_require={
         'test': ['librosa', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
-        'docs': ['mkdocs', 'mkdocstrings[python]'],
+        'docs': ['mkdocs'],
         'tensorboard': ['tensorboardX'],
         'gpu': ['jax[cuda12]>=0.10'],
         'tpu': ['jax[tpu]>=0.10'],
