@@ -119,19 +119,6 @@ def project(encoder: ImageCNN | ImageResNet, maps: tuple[Array, ...], *, train: 
     return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool), maps=maps)
 
 
-def space_to_depth(images: Array, size: int) -> Array:
-    """Returns `[B, H / size, W / size, size * size * C]`.
-
-    Raises:
-      ValueError: the image does not divide into such squares.
-    """
-    batch, height, width, channels = images.shape
-    if height % size or width % size:
-        raise ValueError(f'images of {height} x {width} do not divide into patches of {size} x {size} pixels.')
-    squares = images.reshape(batch, height // size, size, width // size, size, channels)
-    return squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // size, width // size, size * size * channels)
-
-
 def standardise(images: Array) -> Array:
     """Returns `images` in [-1, 1] as float32.
 
