@@ -1,0 +1,177 @@
+"""What holds for every fusion."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmtl_jax import fusion
+from mmtl_jax.core.tree import all_finite, flatten_with_paths
+from mmtl_jax.core.types import Features
+from tests import quick
+
+WIDTH = 6
+# Which tokens each of six rows has: all three, no image, no text, no audio, none, one token each.
+TOKENS = {'image': [2, 0, 2, 1, 0, 1], 'text': [3, 2, 0, 3, 0, 1], 'audio': [1, 4, 4, 0, 0, 1]}
+WIDTHS = {'image': 5, 'text': 3, 'audio': 6}
+ROWS, EMPTY = 6, 4
+
+# One row per fusion and variant: arguments beside the width.
+CASES = {
+    'Concat': {},
+    'Concat, mean pooling': {'pooling': 'mean'},
+    'Mean': {},
+    'Sum': {},
+    'Weighted': {},
+}
+
+
+def encoded(fill: float = 0.0, modalities: tuple[str, ...] = tuple(TOKENS)) -> dict[str, Features]:
+    """Returns features of unequal widths and lengths, with `fill` in masked positions."""
+    features = {}
+    for seed, modality in enumerate(modalities):
+        lengths = np.array(TOKENS[modality])
+        mask = np.arange(max(lengths))[None] < lengths[:, None]
+        tokens = np.random.default_rng(seed).normal(size=(*mask.shape, WIDTHS[modality]))
+        features[modality] = Features(np.where(mask[..., None], tokens, fill).astype(np.float32), mask)
+    return features
+
+
+class Case:
+    """One fusion with its parameters and compiled functions, shared by the tests."""
+
+    def __init__(self, name: str):
+        self.fusion = getattr(fusion, name.split(',')[0])(width=WIDTH, dropout_rate=0.5, **CASES[name])
+        self.variables = quick.parameters(self.fusion, encoded(), train=False)
+        self.traces = 0
+        self._step = quick.jit(jax.grad(self._objective, argnums=(0, 1), has_aux=True, allow_int=True))
+        self._train = quick.jit(self._apply_in_training)
+
+    def _objective(self, variables, features):
+        """Returns a scalar that sees every real token, and the fused features."""
+        self.traces += 1
+        fused = self.fusion.apply(variables, features, train=False)
+        return jnp.sum(jnp.where(fused.mask[..., None], jnp.sin(fused.tokens + 0.1), 0)), fused
+
+    def _apply_in_training(self, variables, features, key):
+        return self.fusion.apply(variables, features, train=True, rngs={'dropout': key})
+
+    def step(self, features):
+        """Returns the gradients by variables and features, and the fused features."""
+        return self._step(self.variables, features)
+
+    def train(self, features, seed: int) -> Features:
+        """Returns the fused features with dropout."""
+        return self._train(self.variables, features, jax.random.key(seed))
+
+
+case_of = functools.cache(Case)
+
+
+@pytest.fixture(params=CASES)
+def case(request) -> Case:
+    return case_of(request.param)
+
+
+def test_every_fusion_has_a_case():
+    assert {name.split(',')[0] for name in CASES} == set(fusion.__all__)
+
+
+def test_tokens_have_the_width_and_the_mask_says_whether_any_modality_is_there(case):
+    _, fused = case.step(encoded())
+    assert fused.tokens.shape == (ROWS, fused.mask.shape[1], WIDTH)
+    assert fused.tokens.dtype == jnp.float32
+    assert fused.mask.dtype == bool
+    np.testing.assert_array_equal(fused.mask.any(axis=1), np.arange(ROWS) != EMPTY)
+    assert all_finite(fused)
+
+
+def test_parameters_are_float32(case):
+    assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {np.dtype('float32')}
+
+
+@pytest.mark.parametrize('fill', [np.nan, np.inf])
+def test_absent_modalities_and_masked_tokens_change_nothing_to_the_bit(case, fill):
+    jax.tree.map(np.testing.assert_array_equal, case.step(encoded()), case.step(encoded(fill)))
+    jax.tree.map(np.testing.assert_array_equal, case.train(encoded(), seed=0), case.train(encoded(fill), seed=0))
+
+
+def test_gradients_are_finite_and_reach_every_parameter_and_every_real_token(case):
+    (by_variables, by_features), _ = case.step(encoded())
+    for path, gradient in flatten_with_paths(by_variables).items():
+        assert np.isfinite(gradient).all(), path
+        assert np.max(np.abs(gradient)) > 1e-6, path
+    for modality, features in encoded().items():
+        gradient = by_features[modality].tokens
+        assert np.isfinite(gradient).all(), modality
+        np.testing.assert_array_equal(np.any(gradient, axis=-1), features.mask)
+
+
+def test_a_row_without_any_modality_gives_no_gradient(case):
+    nothing = {name: Features(f.tokens, np.zeros_like(f.mask)) for name, f in encoded(np.nan).items()}
+    (by_variables, _), fused = case.step(nothing)
+    assert all_finite(fused)
+    assert not fused.mask.any()
+    assert not any(gradient.any() for gradient in jax.tree.leaves(by_variables))
+
+
+def test_one_compile_for_every_missing_subset(case):
+    case.step(encoded())
+    traces = case.traces
+    case.step(jax.tree.map(np.ones_like, encoded()))
+    assert case.traces == traces
+
+
+def test_rows_do_not_see_each_other(case):
+    order = np.array([3, 5, 0, 4, 1, 2])
+    _, permuted = case.step(jax.tree.map(lambda array: array[order], encoded()))
+    # Another place in the batch may sum in another order.
+    np.testing.assert_allclose(permuted.tokens, case.step(encoded())[1].tokens[order], atol=1e-5)
+
+
+def test_the_order_of_the_modalities_does_not_matter(case):
+    def apply(features):
+        # The modalities of a closure keep their order; those of an argument jit would sort.
+        return quick.jit(lambda: case.fusion.apply(case.variables, features, train=False))()
+
+    backwards = dict(reversed(encoded().items()))
+    assert list(backwards) != list(encoded())
+    np.testing.assert_array_equal(apply(backwards).tokens, apply(encoded()).tokens)
+
+
+def test_one_modality_is_enough(case):
+    features = encoded(modalities=('audio',))
+    variables = quick.parameters(case.fusion, features, train=False)
+    fused = jax.eval_shape(lambda: case.fusion.apply(variables, features, train=False))
+    assert fused.tokens.shape[-1] == WIDTH
+
+
+def test_dropout_acts_in_training_only_by_its_own_rng(case):
+    plain = case.step(encoded())[1]
+    first, again, other = (case.train(encoded(), seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first.tokens, again.tokens)
+    assert np.max(np.abs(first.tokens - other.tokens)) > 1e-3
+    assert np.max(np.abs(first.tokens - plain.tokens)) > 1e-3
+    np.testing.assert_array_equal(first.mask, plain.mask)
+    assert all_finite((first, other))
+
+
+def test_train_has_no_default(case):
+    with pytest.raises(TypeError, match='train'):
+        case.fusion.apply(case.variables, encoded())
+
+
+@pytest.mark.parametrize('name', fusion.__all__)
+@pytest.mark.parametrize(
+    ('features', 'arguments', 'message'),
+    [
+        ({}, {}, 'a fusion needs at least one modality, got none'),
+        (encoded(), {'pooling': 'max'}, r"\w+: pooling must be one of \('attention', 'mean'\), got 'max'"),
+    ],
+)
+def test_bad_input_is_told_in_one_sentence(name, features, arguments, message):
+    module = getattr(fusion, name)(width=WIDTH, **arguments)
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(lambda: module.init(jax.random.key(0), features, train=False))
