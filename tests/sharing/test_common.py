@@ -111,7 +111,7 @@ def test_a_task_touches_no_private_parameters_of_another(case):
     for index, task in enumerate(TASKS):
         (by_variables, _), _ = case.step(fused(), counts=np.eye(3)[index])
         touched = {path.split('/')[1] for path, leaf in flatten_with_paths(by_variables).items() if np.any(leaf)}
-        others = {f'{other}{part}' for other in case.private if other != task for part in ('', '_norm')}
+        others = set(case.private) - {task}
         assert touched == set(case.variables['params']) - others
 
 
@@ -161,3 +161,9 @@ def test_a_task_of_split_gives_the_same_whoever_else_is_there():
     outputs = quick.jit(lambda: alone.apply(case.variables, fused(), train=False))()
     # A program without the others may fuse its sums in another order.
     np.testing.assert_allclose(outputs['count'].tokens, case.step(fused())[1]['count'].tokens, atol=1e-5)
+
+
+def test_split_takes_any_names_of_tasks():
+    names = ('depth', 'depth_norm', 'width')
+    variables = quick.parameters(sharing.Split(tasks=names, width=WIDTH), fused(), train=False)
+    assert set(variables['params']) == set(names)
