@@ -43,7 +43,7 @@ class DepthwiseConv(nn.Module):
 
     @nn.compact
     def __call__(self, frames: Array, mask: Array) -> Array:
-        """Returns `[B, T, D]` for `frames` `[B, T, D]` and `mask` `[B, T]`, with zero in masked frames."""
+        """Returns `[B, T, D]` for `frames` `[B, T, D]` and `mask` `[B, T]`; masked frames count as zero."""
         length, width = frames.shape[1:]
         kernel = self.param('kernel', conv_kernel, (self.kernel_size, 1, width))
         bias = self.param('bias', nn.initializers.zeros, (width,))
