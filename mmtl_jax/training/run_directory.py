@@ -1,6 +1,7 @@
 """The run directory: what a workdir holds, and the check that a second call belongs to it."""
 
 import importlib.metadata
+import os
 import pathlib
 import platform
 import subprocess
@@ -75,11 +76,22 @@ def environment() -> dict[str, Any]:
         'python': platform.python_version(),
         'platform': platform.platform(),
         'packages': {name: importlib.metadata.version(name) for name in PACKAGES},
+        'processor': processor(),
         'devices': [str(device) for device in jax.devices()],
         'device_kind': jax.devices()[0].device_kind,
         'process_count': jax.process_count(),
         'git_commit': git_commit(),
     }
+
+
+def processor() -> str:
+    """Returns the host's processor and its number of cores, such as '2 cores of AMD EPYC'."""
+    try:
+        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+        model = next(line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    except (OSError, StopIteration):  # not Linux, or a processor that Linux does not name
+        model = platform.processor() or platform.machine()
+    return f'{os.cpu_count()} cores of {model}'
 
 
 def git_commit() -> str | None:
