@@ -114,7 +114,10 @@ def _sample(name: str, example: Mapping[str, Any], options: Results, answers: Ma
         images=pick(options.images),
         texts={key: str(value) for key, value in pick(options.texts).items()},
         waveforms={key: (value, options.waveforms[key]) for key, value in pick(options.waveforms).items()},
-        tables={key: {str(i): float(cell) for i, cell in enumerate(row)} for key, row in pick(options.tables).items()},
+        tables={
+            key: {str(i): round(float(cell), 4) for i, cell in enumerate(row)}
+            for key, row in pick(options.tables).items()
+        },
         answers=dict(answers),
     )
 

@@ -86,7 +86,7 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
 def report_skipped(sentences: Sequence[str]) -> None:
     """Says how many examples cannot be used, and what is wrong with the first."""
     if sentences:
-        stderr_console().print(f'{len(sentences)} bad examples are skipped, the first: {sentences[0]}.')
+        stderr_console().print(f'bad examples that are skipped: {len(sentences)}, the first: {sentences[0]}.')
 
 
 def main() -> int:

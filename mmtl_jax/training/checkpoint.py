@@ -31,7 +31,7 @@ class Checkpoints:
           keep: how many of the latest are kept.
           higher_is_better: the direction of the value given to `save`.
         """
-        logging.getLogger('absl').setLevel(logging.ERROR)  # orbax reports each file that it touches
+        logging.getLogger('absl').setLevel(logging.CRITICAL)  # orbax reports each file that it touches
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             directory.absolute(),
@@ -92,19 +92,22 @@ class Checkpoints:
         try:
             metadata = self._checkpointer.metadata(step)
             _check_same_model(metadata.metadata, like, f'{self.directory}/{step}')
+            host = json.loads(metadata.custom_metadata['host'])
             state = self._checkpointer.load(step, _raw_keys(like))
         except (OSError, KeyError, json.JSONDecodeError, ocp.errors.InvalidLayoutError) as error:
             raise ValueError(
                 f'the checkpoint {self.directory}/{step} is broken ({_first_line(error)}); delete that folder to '
                 'continue from an earlier checkpoint.'
             ) from error
-        return _wrapped_keys(state, like), json.loads(metadata.custom_metadata['host'])
+        return _wrapped_keys(state, like), host
 
 
 def _check_same_model(saved: PyTree, like: PyTree, where: str) -> None:
     """Raises a `ValueError` naming the first leaf in which a checkpoint differs from the expected state."""
     expected = {path_string(path): leaf.shape for path, leaf in _leaves(_raw_keys(like))}
     found = {path_string(path): tuple(leaf.shape) for path, leaf in _leaves(saved)}
+    if not found:
+        raise ocp.errors.InvalidLayoutError('its description of the state is empty')
     for path in sorted(expected.keys() | found.keys()):
         if expected.get(path) != found.get(path):
             raise ValueError(

@@ -1,7 +1,8 @@
 """The data of a run: from a description in plain values to sources, fitted vocabularies, shapes and loaders."""
 
+import contextlib
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -87,7 +88,10 @@ class Inputs:
         """What was fitted on the training split, by name."""
         if self._fitted is not None:
             return dict(self._fitted['vocabularies'])
-        return data.fit_vocabularies(self._vocabulary_specs, self.source(TRAIN)) if self._vocabulary_specs else {}
+        if not self._vocabulary_specs:
+            return {}
+        with explain_damaged_files(self._sources[0]):
+            return data.fit_vocabularies(self._vocabulary_specs, self.source(TRAIN))
 
     @functools.cached_property
     def layout(self) -> data.Layout:
@@ -102,14 +106,19 @@ class Inputs:
         return {'vocabularies': self.vocabularies, 'layout': self.layout.to_json()}
 
     def source(self, split: str, index: int = 0) -> data.Source:
-        """Returns the examples of a split of the source number `index`, as the data set has them."""
+        """Returns the examples of a split of the source number `index`, as the data set has them.
+
+        Raises:
+          ValueError: there is no such data set or split, it is empty, or its files are damaged.
+        """
         spec = self._sources[index]
-        return data.load_source(
-            spec['name'],
-            self._split_name(split),
-            data_dir=spec.get('data_dir'),
-            builder_kwargs=spec.get('builder_kwargs'),
-        )
+        with explain_damaged_files(spec):
+            return data.load_source(
+                spec['name'],
+                self._split_name(split),
+                data_dir=spec.get('data_dir'),
+                builder_kwargs=spec.get('builder_kwargs'),
+            )
 
     def class_names(self, key: str) -> tuple[str, ...]:
         """Returns the names of the classes of a key of the first source, `()` if it has none."""
@@ -150,6 +159,7 @@ class Inputs:
             modality_dropout=self._modality_dropout,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            num_threads=self._prepare['num_threads'],
             num_workers=self._num_workers,
         )
         return data.prefetch_to_device(loader, sharding)
@@ -184,3 +194,16 @@ class Inputs:
         if split not in self._splits:
             raise ValueError(f'no split {split!r}; choose one of {sorted(self._splits)}.')
         return self._splits[split]
+
+
+@contextlib.contextmanager
+def explain_damaged_files(spec: Mapping[str, Any]) -> Iterator[None]:
+    """Turns what array_record raises on a damaged file of a data set into a `ValueError` that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        folder = spec.get('data_dir') or '~/tensorflow_datasets'
+        raise ValueError(
+            f'the files of the data set {spec["name"]!r} in {folder} cannot be read ({error}); remove its folder '
+            'there, and it will be prepared again.'
+        ) from error
