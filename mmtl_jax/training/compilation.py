@@ -28,8 +28,9 @@ class CompiledByShape:
     def warm_up(self, calls: Sequence[tuple[Any, ...]], *, num_threads: int = 2) -> None:
         """Compiles for the shapes of each of `calls`, tuples of arguments that are not run."""
         began = time.perf_counter()
+        different = {_shapes(arguments): arguments for arguments in calls}
         with ThreadPoolExecutor(num_threads) as pool:
-            list(pool.map(self._compile, calls))
+            list(pool.map(self._compile, different.values()))
         self.seconds += time.perf_counter() - began
 
     def __call__(self, *arguments: Any) -> Any:

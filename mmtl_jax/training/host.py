@@ -1,6 +1,7 @@
 """What the host remembers between checkpoints, so that a resumed run reports the same numbers."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,9 +49,10 @@ class Host:
         return {**means, **bad, 'skipped_steps': float(self.skipped)}
 
     def judge(self, step: int, value: float, *, higher_is_better: bool) -> bool:
-        """Takes note of an evaluation's value; returns whether it is the best so far."""
+        """Takes note of an evaluation's value; returns whether it is the best so far, which NaN never is."""
         sign = 1.0 if higher_is_better else -1.0
-        if self.best_value is None or sign * value > sign * self.best_value:
+        best = -math.inf if self.best_value is None else sign * self.best_value
+        if sign * value > best:
             self.best_step, self.best_value, self.evaluations_since_best = step, value, 0
             return True
         self.evaluations_since_best += 1
