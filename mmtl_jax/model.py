@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
+import jax
 
 from mmtl_jax.core.types import Array, Batch, Features, PyTree
+from mmtl_jax.nn import fill_masked
 
 FUSED = 'fused'
 
@@ -44,7 +45,12 @@ class MultiModalMultiTask(nn.Module):
     reads: Mapping[str, str | tuple[str, ...]]
 
     def setup(self):
-        """Groups encoders and heads under one name each."""
+        """Groups encoders and heads under one name each.
+
+        Raises:
+          ValueError: a task without a head, or one that reads what is not there.
+        """
+        check_wiring(self)
         self._encode = Members(self.encoders, name='encoders')
         self._head = Members(self.heads, name='heads')
 
@@ -55,13 +61,23 @@ class MultiModalMultiTask(nn.Module):
         return self.predict(self.features(batch, train=train), train=train, gate=gate)
 
     def features(self, batch: Batch, *, train: bool) -> dict[str, Features]:
-        """Returns what the tasks read: `'fused'` and single modalities."""
-        inputs = {modality: batch.inputs[modality] for modality in self.encoders}
+        """Returns what the tasks read: `'fused'` and single modalities.
+
+        Raises:
+          ValueError: the batch lacks a modality that has an encoder.
+        """
+        missing = sorted({*self.encoders} - ({*batch.inputs} & {*batch.present}))
+        if missing:
+            raise ValueError(
+                f'the batch has no {missing[0]!r}, which has an encoder; to go without it, set its `present` to False.'
+            )
+        # Before the encoders for the sake of their gradients, where 0 times NaN is NaN; after them for their biases.
+        inputs = {modality: mask_absent(batch.inputs[modality], batch.present[modality]) for modality in self.encoders}
         encoded = {
             modality: mask_absent(features, batch.present[modality])
             for modality, features in self._encode(inputs, train=train).items()
         }
-        single = {name for read in self.reads.values() for name in ((read,) if isinstance(read, str) else read)}
+        single = {modality for read in self.reads.values() for modality in modalities_of(read)}
         read = {modality: encoded[modality] for modality in encoded if modality in single}
         if FUSED in self.reads.values():
             read[FUSED] = self.fusion(encoded, train=train)
@@ -90,14 +106,29 @@ def select(z: Mapping[str, Features], read: str | tuple[str, ...]) -> Features |
     return z[read] if isinstance(read, str) else {modality: z[modality] for modality in read}
 
 
-def mask_absent(features: Features, present: Array) -> Features:
-    """Returns `features` with no real token, and zeros, in the rows `[B]` that lack the modality."""
+def mask_absent(tree: PyTree, present: Array) -> PyTree:
+    """Returns `tree` of arrays `[B, ...]`, masks among them, with zero and False in the rows `[B]` not `present`."""
+    return jax.tree.map(lambda array: fill_masked(array, present), tree)
 
-    def keep(array: Array) -> Array:
-        return jnp.where(present.reshape((-1,) + (1,) * (array.ndim - 1)), array, 0)
 
-    return Features(
-        tokens=keep(features.tokens),
-        mask=features.mask & present[:, None],
-        maps=tuple(keep(level) for level in features.maps),
-    )
+def check_wiring(model: MultiModalMultiTask):
+    """Raises a `ValueError` that names the first task whose head, or what it reads, the model lacks."""
+    if set(model.heads) != set(model.reads):
+        raise ValueError(
+            f'heads and reads must name the same tasks, got {sorted(model.heads)} and {dict(model.reads)}.'
+        )
+    for task, read in model.reads.items():
+        if read == FUSED and task not in model.sharing.tasks:
+            raise ValueError(
+                f'task {task!r} reads {FUSED!r}; name it in the tasks {model.sharing.tasks} of the sharing.'
+            )
+        unknown = sorted({*modalities_of(read)} - {*model.encoders})
+        if unknown:
+            raise ValueError(f'task {task!r} reads {unknown[0]!r}, but there are encoders of {sorted(model.encoders)}.')
+
+
+def modalities_of(read: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the modalities that a task reads before fusion."""
+    if isinstance(read, str):
+        return () if read == FUSED else (read,)
+    return tuple(read)

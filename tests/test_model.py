@@ -1,0 +1,205 @@
+"""The composition: which head reads what, where parameters stand, and what a missing modality may not touch."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mmtl_jax import encoders, fusion, sharing
+from mmtl_jax.core.tree import all_finite
+from mmtl_jax.core.types import Batch, Features, Ragged
+from mmtl_jax.model import MultiModalMultiTask
+from tests import quick
+
+ROWS, WIDTH = 4, 6
+READS = {'topic': 'fused', 'matching': ('text', 'speech'), 'transcript': 'speech', 'mood': 'fused'}
+# Row 0 has everything, row 1 lacks the text, row 2 the speech, row 3 everything.
+PRESENT = {'table': [1, 1, 1, 0], 'text': [1, 0, 1, 0], 'speech': [1, 1, 0, 0]}
+
+
+class Echo(nn.Module):
+    """A head that predicts what it reads, times a parameter."""
+
+    @nn.compact
+    def __call__(self, read, *, train: bool):
+        """Returns the same structure."""
+        scale = self.param('scale', nn.initializers.ones, ())
+        return jax.tree.map(lambda leaf: leaf * scale if leaf.dtype == jnp.float32 else leaf, read)
+
+
+def make_model(reads=READS, **members) -> MultiModalMultiTask:
+    members = {
+        'encoders': {
+            'table': encoders.TabularMLP(width=5, depth=1),
+            'text': encoders.BagOfEmbeddings(vocab_size=9, width=4),
+            'speech': encoders.AudioCNN(width=WIDTH, depth=1, stack=2),
+        },
+        'fusion': fusion.Concat(width=WIDTH),
+        'sharing': sharing.Split(tasks=tuple(task for task, read in reads.items() if read == 'fused'), width=WIDTH),
+        'heads': {task: Echo() for task in reads},
+    } | members
+    return MultiModalMultiTask(reads=reads, **members)
+
+
+def make_batch(fill: float = 0.0) -> Batch:
+    """Returns a batch with `fill`, or an id out of range for it, in rows that lack a modality; masks there are True."""
+    generator = np.random.default_rng(0)
+    present = {modality: np.array(rows, bool) for modality, rows in PRESENT.items()}
+    table = np.where(present['table'][:, None], generator.normal(size=(ROWS, 3)), fill).astype(np.float32)
+    ids = np.where(present['text'][:, None], generator.integers(1, 9, (ROWS, 5)), 0 if fill == 0 else 99)
+    frames = np.where(present['speech'][:, None, None], generator.normal(size=(ROWS, 6, 3)), fill).astype(np.float32)
+    return Batch(
+        inputs={
+            'table': table,
+            'text': Ragged(ids.astype(np.int32), np.ones(ids.shape, bool)),
+            'speech': Ragged(frames, np.ones(frames.shape[:2], bool)),
+        },
+        present=present,
+        targets={},
+        labelled={},
+        real=np.ones(ROWS, bool),
+    )
+
+
+@pytest.fixture(scope='module')
+def model() -> MultiModalMultiTask:
+    return make_model()
+
+
+@pytest.fixture(scope='module')
+def variables(model):
+    return quick.parameters(model, make_batch(), train=False)
+
+
+@pytest.fixture(scope='module')
+def step(model):
+    """Returns a function of variables and batch that gives the gradient of all predictions, and the predictions."""
+
+    def objective(variables, batch):
+        predictions = model.apply(variables, batch, train=False)
+        leaves = jax.tree.leaves(predictions)
+        return sum(jnp.sum(jnp.sin(leaf + 0.1)) for leaf in leaves if leaf.dtype == jnp.float32), predictions
+
+    return quick.jit(jax.grad(objective, has_aux=True))
+
+
+def test_shared_parameters_stand_apart_from_those_of_heads(variables):
+    parameters = variables['params']
+    assert set(parameters) == {'encoders', 'fusion', 'sharing', 'heads'}
+    assert set(parameters['encoders']) == set(PRESENT)
+    assert set(parameters['heads']) == set(READS)
+
+
+def test_each_head_reads_what_its_task_names(model, variables, step):
+    batch, parameters = make_batch(), variables['params']
+
+    @quick.jit
+    def compose():
+        encoded = {}
+        for modality, encoder in model.encoders.items():
+            features = encoder.apply({'params': parameters['encoders'][modality]}, batch.inputs[modality], train=False)
+            present = batch.present[modality][:, None]
+            encoded[modality] = Features(features.tokens * present[..., None], features.mask & present)
+        fused = model.fusion.apply({'params': parameters['fusion']}, encoded, train=False)
+        return encoded, model.sharing.apply({'params': parameters['sharing']}, fused, train=False)
+
+    encoded, shared = compose()
+    expected = {
+        'topic': shared['topic'],
+        'mood': shared['mood'],
+        'transcript': encoded['speech'],
+        'matching': {'text': encoded['text'], 'speech': encoded['speech']},
+    }
+    # Another program sums in another order.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), step(variables, batch)[1], expected)
+
+
+def test_a_missing_modality_has_no_real_token(variables, step):
+    matching = step(variables, make_batch())[1]['matching']
+    for modality in ('text', 'speech'):
+        present = np.array(PRESENT[modality], bool)
+        np.testing.assert_array_equal(matching[modality].mask.any(axis=1), present)
+        assert not matching[modality].tokens[~present].any()
+
+
+@pytest.mark.parametrize('fill', [np.nan, np.inf])
+def test_what_stands_in_place_of_a_missing_modality_changes_nothing_to_the_bit(variables, step, fill):
+    clean, spoilt = step(variables, make_batch()), step(variables, make_batch(fill))
+    assert all_finite(clean)
+    jax.tree.map(np.testing.assert_array_equal, clean, spoilt)
+
+
+def test_the_order_of_modalities_and_tasks_does_not_matter(model, variables, step):
+    def reverse(mapping):
+        return dict(reversed(mapping.items()))
+
+    backwards = make_model(reverse(READS), encoders=reverse(model.encoders), sharing=model.sharing)
+    batch = make_batch()
+    batch = batch.replace(inputs=reverse(batch.inputs), present=reverse(batch.present))
+    # The batch of a closure keeps its order; that of an argument jit would sort.
+    predictions = quick.jit(lambda: backwards.apply(variables, batch, train=False))()
+    # Another program sums in another order.
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-5), predictions, step(variables, batch)[1])
+
+
+def test_the_gate_stands_between_features_and_heads(model, variables):
+    seen = []
+
+    def gate(task, read):
+        seen.append(task)
+        return jax.tree.map(jnp.zeros_like, read) if task == 'topic' else read
+
+    @quick.jit
+    def in_two_halves():
+        z = model.apply(variables, make_batch(), train=False, method='features')
+        return z, model.apply(variables, z, train=False, gate=gate, method='predict')
+
+    z, predictions = in_two_halves()
+    assert set(z) == {'fused', 'text', 'speech'}
+    assert sorted(seen) == sorted(READS)
+    assert not predictions['topic'].tokens.any()
+    assert predictions['mood'].tokens.any()
+
+
+def test_a_model_that_reads_single_modalities_neither_fuses_nor_shares():
+    model = make_model({'transcript': 'speech'})
+    parameters = quick.parameters(model, make_batch(), train=False)['params']
+    assert set(parameters) == {'encoders', 'heads'}
+
+
+@pytest.mark.parametrize(
+    ('reads', 'members', 'message'),
+    [
+        (
+            {'topic': 'image'},
+            {},
+            r"task 'topic' reads 'image', but there are encoders of \['speech', 'table', 'text'\]",
+        ),
+        ({'match': ('text', 'image')}, {}, "task 'match' reads 'image', but there are encoders of"),
+        # Several are read before fusion, so the fused features are not among them.
+        ({'match': ('text', 'fused')}, {}, "task 'match' reads 'fused', but there are encoders of"),
+        ({'topic': 'fused'}, {'sharing': sharing.Hard((), WIDTH)}, r"task 'topic' reads 'fused'; name it in the tasks"),
+        ({'topic': 'fused'}, {'heads': {'mood': Echo()}}, r"the same tasks, got \['mood'\] and {'topic': 'fused'}"),
+    ],
+)
+def test_wrong_wiring_is_told_in_one_sentence(reads, members, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(reads, **members).init(jax.random.key(0), make_batch(), train=False)
+
+
+@pytest.mark.parametrize('part', ['inputs', 'present'])
+def test_a_batch_without_a_modality_that_has_an_encoder_is_refused(model, variables, part):
+    batch = make_batch()
+    batch = batch.replace(**{part: {name: value for name, value in getattr(batch, part).items() if name != 'text'}})
+    with pytest.raises(ValueError, match="the batch has no 'text', which has an encoder"):
+        model.apply(variables, batch, train=False)
+
+
+def test_inputs_without_an_encoder_are_left_alone(model, variables):
+    batch = make_batch()
+    more = batch.replace(inputs=batch.inputs | {'smell': None}, present=batch.present | {'smell': None})
+    shapes = jax.eval_shape(lambda: model.apply(variables, more, train=False))
+    assert set(shapes) == set(READS)
