@@ -18,6 +18,7 @@ from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, clean, dashes, dress, hue
 History = Sequence[Mapping[str, Any]]
 Primaries = Mapping[str, tuple[str, bool]]  # task -> (primary metric, higher is better)
 OWN_KEYS = ('step', 'split', 'seconds')
+CHANCE = '_chance'  # `r5_chance` is what chance reaches of `r5`, and is drawn in its panel
 MAX_POINTS = 1200  # of a raw line: more than a screen has pixels makes the file larger, not the picture better
 WIDTH, HEIGHT = 4.0, 2.5
 
@@ -114,7 +115,7 @@ def _draw_line(axes: Axes, line: Line) -> tuple[float, float]:
         thin = max(1, len(line.steps) // MAX_POINTS)
         axes.plot(line.steps[::thin], values[::thin], color=line.colour, alpha=0.22, linewidth=0.7)
         values = smooth(values, len(values) / 25)
-    few = not line.noisy and len(line.steps) <= 40
+    few = not line.noisy and line.style == '-' and len(line.steps) <= 40
     axes.plot(
         line.steps,
         values,
@@ -217,9 +218,13 @@ def loss_curves(history: History, tasks: Sequence[str], best_step: int | None = 
 
 
 def metric_names(history: History, task: str, primary: str | None = None) -> list[str]:
-    """Returns the names of a task's metrics without the task, the primary one first; loss and weight are none."""
+    """Returns the names of a task's metrics without the task, the primary one first.
+
+    Loss and weight are none, and neither is what chance reaches of another metric.
+    """
     metrics = [name.removeprefix(f'{task}/') for name in names_in(history) if name.startswith(f'{task}/')]
-    return sorted((m for m in metrics if m not in ('loss', 'weight')), key=lambda metric: metric != primary)
+    no_metric = {'loss', 'weight', *(metric + CHANCE for metric in metrics)}
+    return sorted((m for m in metrics if m not in no_metric), key=lambda metric: metric != primary)
 
 
 def metric_panels(history: History, tasks: Sequence[str], primaries: Primaries) -> list[Panel]:
@@ -230,8 +235,15 @@ def metric_panels(history: History, tasks: Sequence[str], primaries: Primaries) 
         for metric in metric_names(history, task, primary):
             title, is_primary = f'{task} · {metric.replace("_", " ")}', metric == primary
             lines = task_lines(history, f'{task}/{metric}', hue(index), dashes(index))
+            lines += _chance_line(history, f'{task}/{metric}{CHANCE}')
             drawn.append(Panel(title, lines, direction(higher) if is_primary else '', primary=is_primary))
     return [panel for panel in drawn if panel.lines]
+
+
+def _chance_line(history: History, name: str) -> list[Line]:
+    """Returns the line of what chance reaches on validation, if the history knows."""
+    steps, values = series(history, 'validation', name)
+    return [Line('chance', steps, values, LIGHT['muted'], style=':')] if len(steps) else []
 
 
 def run_panels(history: History, tasks: Sequence[str]) -> list[Panel]:
@@ -247,8 +259,9 @@ def metric_curves(
     best_step: int | None = None,
     primaries: Primaries | None = None,
     columns: int = 3,
+    only_primary: bool = False,
 ) -> Figure:
-    """Returns one panel per metric of each task, over every split.
+    """Returns one panel per metric of each task, over every split, with what chance reaches where that is known.
 
     Args:
       history: rows of `metrics.jsonl`.
@@ -256,8 +269,10 @@ def metric_curves(
       best_step: the step of the best checkpoint, marked when given.
       primaries: task -> (primary metric, higher is better); the primary metric comes first, with its direction.
       columns: panels side by side.
+      only_primary: leaves out all other metrics.
     """
-    return _grid(metric_panels(history, tasks, primaries or {}), best_step, columns)
+    drawn = metric_panels(history, tasks, primaries or {})
+    return _grid([panel for panel in drawn if panel.primary or not only_primary], best_step, columns)
 
 
 def direction(higher_is_better: bool) -> str:

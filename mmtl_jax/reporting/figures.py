@@ -54,8 +54,10 @@ def _figures(
     names, tasks = set(curves.names_in(history)), list(primaries)
     if any(f'{task}/loss' in names for task in tasks):
         yield 'losses', curves.loss_curves(history, tasks, best_step)
+    if any(f'{task}/{primary}' in names for task, (primary, _) in primaries.items()):
+        yield 'metrics', curves.metric_curves(history, tasks, best_step, primaries, only_primary=True)
     if any(curves.metric_names(history, task) for task in tasks):
-        yield 'metrics', curves.metric_curves(history, tasks, best_step, primaries)
+        yield 'all_metrics', curves.metric_curves(history, tasks, best_step, primaries)
     if any(f'{task}/weight' in names for task in tasks):
         yield 'weights', curves.weight_curves(history, tasks)
     if 'examples_per_second' in names:

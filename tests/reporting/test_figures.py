@@ -76,6 +76,18 @@ def test_metrics_begin_with_the_primary_one():
     ]
 
 
+def test_chance_is_a_line_in_the_panel_of_its_metric():
+    rows = [{'step': step, 'split': 'validation', 't/r5': 0.5, 't/r5_chance': 0.1} for step in (1, 2)]
+    (panel,) = curves.metric_panels(rows, ['t'], {'t': ('r5', True)})
+    assert [(line.label, line.values[-1]) for line in panel.lines] == [('validation', 0.5), ('chance', 0.1)]
+    assert 'chance 0.1' in texts(curves.panel_figure(panel))
+
+
+def test_only_the_primary_metrics_can_be_drawn():
+    figure = reporting.metric_curves(runs.history(), ['category'], primaries=runs.PRIMARIES, only_primary=True)
+    assert [axes.get_title(loc='left') for axes in figure.axes] == ['category · accuracy']
+
+
 def test_weights_and_throughput_are_labelled_at_their_ends():
     assert {'category 1', 'transcript 5'} <= set(texts(reporting.weight_curves(runs.history(), list(runs.PRIMARIES))))
     assert reporting.throughput(runs.history()).axes[0].get_title(loc='left') == 'examples per second'
@@ -166,7 +178,8 @@ def test_a_script_that_the_font_lacks_is_no_warning():
 def test_figures_are_files(tmp_path):
     keys = ('primaries', 'history', 'summary', 'evaluations', 'samples')
     files = reporting.write_figures(tmp_path / 'figures', **{key: runs.run()[key] for key in keys})
-    names = ['losses', 'metrics', 'weights', 'throughput', 'confusion_test_category', 'samples', 'spectrogram']
+    curve_names = ['losses', 'metrics', 'all_metrics', 'weights', 'throughput']
+    names = [*curve_names, 'confusion_test_category', 'samples', 'spectrogram']
     assert [file.name for file in files] == [f'{name}.png' for name in names]
     for file in files:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
