@@ -7,17 +7,19 @@ from mmtl_jax import fusion
 from mmtl_jax.core.types import Features
 from tests import quick
 
-# Row 0 has both, row 1 lacks the text, row 2 the image, row 3 both.
+# Row 0 has both, row 1 lacks the text, row 2 the image, row 3 has both, row 4 neither.
 IMAGE = Features(
-    tokens=np.array([[[1, 2], [3, 4]], [[1, 0], [9, 9]], [[9, 9], [9, 9]], [[0, 4], [0, 2]]], np.float32),
-    mask=np.array([[1, 1], [1, 0], [0, 0], [1, 1]], bool),
+    tokens=np.array(
+        [[[1, 2], [3, 4]], [[1, 0], [9, 9]], [[9, 9], [9, 9]], [[0, 4], [0, 2]], [[9, 9], [9, 9]]], np.float32
+    ),
+    mask=np.array([[1, 1], [1, 0], [0, 0], [1, 1], [0, 0]], bool),
 )
 TEXT = Features(
-    tokens=np.array([[[4, 1]], [[9, 9]], [[5, 6]], [[0, 1]]], np.float32),
-    mask=np.array([[1], [0], [1], [1]], bool),
+    tokens=np.array([[[4, 1]], [[9, 9]], [[5, 6]], [[0, 1]], [[9, 9]]], np.float32),
+    mask=np.array([[1], [0], [1], [1], [0]], bool),
 )
-IMAGE_MEANS = np.array([[2, 3], [1, 0], [0, 0], [0, 3]])
-TEXT_MEANS = np.array([[4, 1], [0, 0], [5, 6], [0, 1]])
+IMAGE_MEANS = np.array([[2, 3], [1, 0], [0, 0], [0, 3], [0, 0]])
+TEXT_MEANS = np.array([[4, 1], [0, 0], [5, 6], [0, 1], [0, 0]])
 # float32 arithmetic on numbers below ten.
 CLOSE = {'atol': 1e-5}
 
@@ -38,7 +40,7 @@ def test_sum():
 
 
 def test_mean_divides_by_the_modalities_that_are_there():
-    np.testing.assert_allclose(fuse('Mean'), [[3, 2], [1, 0], [5, 6], [0, 2]], **CLOSE)
+    np.testing.assert_allclose(fuse('Mean'), [[3, 2], [1, 0], [5, 6], [0, 2], [0, 0]], **CLOSE)
 
 
 def test_weighted_starts_as_the_mean():
@@ -53,7 +55,7 @@ def test_weighted_takes_a_softmax_over_the_modalities_that_are_there():
         'bias': np.array([0, np.log(3)], np.float32),
     }
     image_weight = np.exp(2) / (np.exp(2) + 3)
-    expected = [image_weight * IMAGE_MEANS[0] + (1 - image_weight) * TEXT_MEANS[0], [1, 0], [5, 6], [0, 1.5]]
+    expected = [image_weight * IMAGE_MEANS[0] + (1 - image_weight) * TEXT_MEANS[0], [1, 0], [5, 6], [0, 1.5], [0, 0]]
     np.testing.assert_allclose(fuse('Weighted', scores=scores), expected, **CLOSE)
 
 
@@ -67,3 +69,7 @@ def test_concat_learns_a_vector_in_place_of_an_absent_modality(row):
     y = gelu @ joint['kernel']
     expected = (y - y.mean()) / np.sqrt(y.var() + 1e-6)
     np.testing.assert_allclose(fuse('Concat', joint=joint, **absent)[row], expected, **CLOSE)
+
+
+def test_concat_gives_zero_where_nothing_is_there():
+    np.testing.assert_array_equal(fuse('Concat')[4], [0, 0])
