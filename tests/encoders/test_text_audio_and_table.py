@@ -31,6 +31,25 @@ def test_a_bag_of_embeddings_by_hand():
     np.testing.assert_allclose(tokens[:, 0], expected, atol=1e-5)
 
 
+def test_dropping_tokens_gives_the_bag_of_those_that_stay():
+    encoder = encoders.BagOfEmbeddings(vocab_size=4, width=5, token_dropout_rate=0.5)
+    subsets = jnp.array([[False, False], [False, True], [True, False], [True, True]])
+    ids = jnp.full((64, 2), jnp.array([1, 2]))
+    variables = quick.parameters(encoder, IDS, train=False)
+
+    @quick.jit
+    def bags():
+        dropped = Ragged(ids, jnp.ones(ids.shape, bool))
+        in_training = encoder.apply(variables, dropped, train=True, rngs={'dropout': jax.random.key(0)})
+        return in_training.tokens[:, 0], encoder.apply(variables, Ragged(ids[:4], subsets), train=False).tokens[:, 0]
+
+    in_training, expected = bags()
+    distances = np.abs(in_training[:, None] - expected[None]).max(axis=-1)
+    # Another shape sums in another order.
+    assert (distances.min(axis=1) < 1e-5).all()
+    assert set(distances.argmin(axis=1)) == {0, 1, 2, 3}
+
+
 def test_a_token_of_audio_is_real_if_one_of_its_frames_is():
     tokens, mask = tokens_from(FRAMES, 2, None)
     np.testing.assert_array_equal(tokens, [[[0, 1, 2, 3], [4, 5, 0, 0], [0, 0, 0, 0]]])

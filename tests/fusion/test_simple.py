@@ -1,11 +1,13 @@
 """The simple fusions by hand, on two modalities of width 2 whose projections are the identity."""
 
+import jax
 import numpy as np
 import pytest
 
 from mmtl_jax import fusion
 from mmtl_jax.core.types import Features
 from tests import quick
+from tests.nn import plain
 
 # Row 0 has both, row 1 lacks the text, row 2 the image, row 3 has both, row 4 neither.
 IMAGE = Features(
@@ -24,12 +26,12 @@ TEXT_MEANS = np.array([[4, 1], [0, 0], [5, 6], [0, 1], [0, 0]])
 CLOSE = {'atol': 1e-5}
 
 
-def fuse(name: str, **parameters) -> np.ndarray:
-    """Returns the fused vectors `[B, D]`; the projections are the identity, `parameters` replace others."""
-    module = getattr(fusion, name)(width=2, pooling='mean')
+def fuse(name: str, width: int = 2, **parameters) -> np.ndarray:
+    """Returns the fused vectors `[B, D]`; projections are the identity, and `parameters` replace others."""
+    module = getattr(fusion, name)(width=width, pooling='mean')
     features = {'image': IMAGE, 'text': TEXT}
     drawn = quick.parameters(module, features, train=False)['params']
-    identity = {'kernel': np.eye(2, dtype=np.float32), 'bias': np.zeros(2, np.float32)}
+    identity = {'kernel': np.eye(2, width, dtype=np.float32), 'bias': np.zeros(width, np.float32)}
     drawn |= {'project_image': identity, 'project_text': identity} | parameters
     fused = quick.jit(lambda: module.apply({'params': drawn}, features, train=False))()
     return fused.tokens[:, 0]
@@ -44,8 +46,9 @@ def test_mean_divides_by_the_modalities_that_are_there():
 
 
 def test_weighted_starts_as_the_mean():
-    scores = {'kernel': np.zeros((4, 2), np.float32), 'bias': np.zeros(2, np.float32)}
-    np.testing.assert_allclose(fuse('Weighted', scores=scores), fuse('Mean'), **CLOSE)
+    features = {'image': IMAGE, 'text': TEXT}
+    initial = quick.jit(lambda key: fusion.Weighted(width=2).init(key, features, train=False))(jax.random.key(0))
+    np.testing.assert_allclose(fuse('Weighted', scores=initial['params']['scores']), fuse('Mean'), **CLOSE)
 
 
 def test_weighted_takes_a_softmax_over_the_modalities_that_are_there():
@@ -61,15 +64,11 @@ def test_weighted_takes_a_softmax_over_the_modalities_that_are_there():
 
 @pytest.mark.parametrize('row', [1, 2])
 def test_concat_learns_a_vector_in_place_of_an_absent_modality(row):
-    absent = {f'absent_{modality}': np.full(2, value, np.float32) for modality, value in (('image', 1), ('text', -1))}
-    joint = {'kernel': np.array([[1, 0], [0, 2], [3, 0], [0, 4]], np.float32), 'bias': np.zeros(2, np.float32)}
-    vectors = np.concatenate([np.where(row == 2, 1, IMAGE_MEANS[row]), np.where(row == 1, -1, TEXT_MEANS[row])])
-    # GELU in the form with tanh, as linen has it.
-    gelu = 0.5 * vectors * (1 + np.tanh(np.sqrt(2 / np.pi) * (vectors + 0.044715 * vectors**3)))
-    y = gelu @ joint['kernel']
-    expected = (y - y.mean()) / np.sqrt(y.var() + 1e-6)
-    np.testing.assert_allclose(fuse('Concat', joint=joint, **absent)[row], expected, **CLOSE)
-
-
-def test_concat_gives_zero_where_nothing_is_there():
-    np.testing.assert_array_equal(fuse('Concat')[4], [0, 0])
+    absent = np.array([1, -1, 2], np.float32)
+    vectors = {'image': np.append(IMAGE_MEANS[row], 0), 'text': np.append(TEXT_MEANS[row], 0)}
+    vectors['text' if row == 1 else 'image'] = absent
+    joint = {'kernel': np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32), 'bias': np.zeros(3, np.float32)}
+    fused = fuse('Concat', width=3, joint=joint, absent_image=absent, absent_text=absent)
+    y = plain.gelu(np.concatenate([vectors['image'], vectors['text']])) @ joint['kernel']
+    np.testing.assert_allclose(fused[row], plain.layer_norm({'scale': 1, 'bias': 0}, y), **CLOSE)
+    np.testing.assert_array_equal(fused[4], 0)
