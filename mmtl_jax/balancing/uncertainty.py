@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmtl_jax.balancing.base import Balancer, Signals, check_length, mask_inactive
+from mmtl_jax.balancing.base import Balancer, Signals, check_length, mask_inactive, where_task
 from mmtl_jax.core.build import build
 from mmtl_jax.core.types import Array
 
@@ -70,11 +70,6 @@ def uncertainty(
         gradient = 0.5 - weights * losses
         steps, optimizer_state = jax.vmap(transformation.update)(gradient, state.optimizer, state.log_variance)
         stepped = UncertaintyState(state.log_variance + steps, optimizer_state)
-        kept = jax.tree.map(lambda new, old: _where_active(signals.active, new, old), stepped, state)
-        return mask_inactive(weights, signals.active), kept
+        return mask_inactive(weights, signals.active), where_task(signals.active, stepped, state)
 
     return Balancer(init=init, update=update)
-
-
-def _where_active(active: Array, new: Array, old: Array) -> Array:
-    return jnp.where(active.reshape((-1,) + (1,) * (new.ndim - 1)), new, old)
