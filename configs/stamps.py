@@ -20,6 +20,7 @@ TASKS = {
     'attributes': (),
     'retrieval': (),
 }
+MODALITY_DROPOUT = {'image': 0.3, 'caption': 0.3, 'speech': 0.5}
 WEIGHTS = {'category': 1.0, 'transcript': 5.0, 'language': 0.2, 'attributes': 0.2, 'retrieval': 1.0}
 
 
@@ -61,14 +62,19 @@ def get_config(arg: str = '') -> ConfigDict:
             'vocab_size': 16385,
             'width': 144,
             'embedding_width': 64,
-            'combine': 'sqrt',
             'token_dropout_rate': 0.4,
             'dropout_rate': 0.3,
         },
         'speech': {'name': 'AudioCNN', 'width': 144, 'depth': 5, 'dropout_rate': 0.1},
     }
     config.encoders = {name: encoders[name] for name in modalities}
-    config.fusion = {'name': 'Sum', 'width': 192, 'pooling': 'mean', 'dropout_rate': 0.1}
+    config.fusion = {
+        'name': 'Sum',
+        'width': 192,
+        'pooling': 'mean',
+        'dropout_rate': 0.1,
+        'modality_dropout': {name: MODALITY_DROPOUT[name] for name in modalities if len(modalities) > 1},
+    }
     config.sharing = {'name': 'Hard', 'width': 192}
     specs = {
         'category': {'name': 'classification', 'num_classes': 12, 'label_smoothing': 0.1, 'dropout_rate': 0.2},
@@ -154,7 +160,6 @@ def data(modalities: tuple[str, ...], tasks: tuple[str, ...]) -> dict:
         # A picture occurs once per language; its number lets retrieval count it once.
         'retrieval': {'group': 'group', **({'image': 'stamp'} if 'image' in modalities else {})},
     }
-    hidden = [name for name in ('image', 'caption') if name in modalities and len(modalities) > 1]
     return {
         'sources': ({'name': 'stamps'},),
         'batch_size': 32,
@@ -166,5 +171,4 @@ def data(modalities: tuple[str, ...], tasks: tuple[str, ...]) -> dict:
         'inputs': {name: inputs[name] for name in modalities},
         'targets': {name: targets[name] for name in tasks},
         'buckets': {'speech': (120, 184, 304, 600)} if 'speech' in modalities else None,
-        'modality_dropout': dict.fromkeys(hidden, 0.25),
     }

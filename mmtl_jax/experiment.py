@@ -110,12 +110,15 @@ def from_config(
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
     fused = tuple(task.name for task in task_list if task.reads == FUSED)
+    fusion_spec = dict(values['fusion'])
+    modality_dropout = fusion_spec.pop('modality_dropout', {})
     model = MultiModalMultiTask(
         encoders={name: build(_sized(spec, inputs), encoders) for name, spec in values['encoders'].items()},
-        fusion=build(values['fusion'], fusion),
+        fusion=build(fusion_spec, fusion),
         sharing=build(values['sharing'], sharing, tasks=fused),
         heads={task.name: task.head for task in task_list},
         reads={task.name: task.reads for task in task_list},
+        modality_dropout=modality_dropout,
     )
     training = dict(values['training'])
     devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})

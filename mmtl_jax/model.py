@@ -1,10 +1,12 @@
 """The model: encoders, a fusion, a sharing scheme and heads, composed."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Batch, Features, PyTree
 from mmtl_jax.nn import fill_masked
@@ -36,6 +38,8 @@ class MultiModalMultiTask(nn.Module):
       sharing: `Features` -> `{task: Features}`; parameters at `sharing` (shared).
       heads: task -> head; parameters at `heads/<task>` (task-own).
       reads: task -> `'fused'`, or the modality or modalities whose encoders' features its head takes before fusion.
+      modality_dropout: modality -> share of the rows in which the fusion goes without it in training, so that it learns
+        to do with each; the tasks that read single modalities have them all. See `drop_modalities`.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -43,6 +47,7 @@ class MultiModalMultiTask(nn.Module):
     sharing: nn.Module
     heads: Mapping[str, nn.Module]
     reads: Mapping[str, str | tuple[str, ...]]
+    modality_dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def setup(self):
         """Groups encoders and heads under one name each.
@@ -80,6 +85,8 @@ class MultiModalMultiTask(nn.Module):
         single = {modality for read in self.reads.values() for modality in modalities_of(read)}
         read = {modality: encoded[modality] for modality in encoded if modality in single}
         if FUSED in self.reads.values():
+            if train and any(self.modality_dropout.values()):
+                encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
             read[FUSED] = self.fusion(encoded, train=train)
         return read
 
@@ -111,6 +118,28 @@ def mask_absent(tree: PyTree, present: Array) -> PyTree:
     return jax.tree.map(lambda array: fill_masked(array, present), tree)
 
 
+def drop_modalities(features: Mapping[str, Features], rates: Mapping[str, float], key: Array) -> dict[str, Features]:
+    """Returns the features without each modality in its share of the rows (ModDrop, Neverova et al. 2015, 1501.00102).
+
+    Each row and modality is drawn on its own. A row that would lose all modalities that it has keeps one of them, each
+    with the same chance.
+
+    Args:
+      features: modality -> Features of B rows.
+      rates: modality -> probability; one that is not named always stays.
+      key: random key.
+    """
+    modalities = sorted(features)
+    has = jnp.stack([jnp.any(features[modality].mask, axis=1) for modality in modalities], axis=1)
+    drop_key, keep_key = jax.random.split(key)
+    thresholds = jnp.array([rates.get(modality, 0.0) for modality in modalities])
+    drop = jax.random.uniform(drop_key, has.shape) < thresholds[None]
+    lottery = jnp.where(has, jax.random.uniform(keep_key, has.shape), -1.0)
+    winner = lottery == jnp.max(lottery, axis=1, keepdims=True)
+    stays = has & jnp.where(jnp.any(has & ~drop, axis=1, keepdims=True), ~drop, winner)
+    return {modality: mask_absent(features[modality], stays[:, i]) for i, modality in enumerate(modalities)}
+
+
 def check_wiring(model: MultiModalMultiTask):
     """Raises a `ValueError` that names the first task whose head, or what it reads, the model lacks."""
     if set(model.heads) != set(model.reads):
@@ -125,6 +154,13 @@ def check_wiring(model: MultiModalMultiTask):
         unknown = sorted({*modalities_of(read)} - {*model.encoders})
         if unknown:
             raise ValueError(f'task {task!r} reads {unknown[0]!r}, but there are encoders of {sorted(model.encoders)}.')
+    for modality, rate in model.modality_dropout.items():
+        if modality not in model.encoders:
+            raise ValueError(
+                f'modality_dropout names {modality!r}, but there are encoders of {sorted(model.encoders)}.'
+            )
+        if not 0 <= rate < 1:
+            raise ValueError(f'modality_dropout of {modality!r} must be at least 0 and below 1, got {rate}.')
 
 
 def modalities_of(read: str | tuple[str, ...]) -> tuple[str, ...]:

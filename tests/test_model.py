@@ -11,7 +11,7 @@ import pytest
 from mmtl_jax import encoders, fusion, sharing
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Batch, Features, Ragged
-from mmtl_jax.model import MultiModalMultiTask
+from mmtl_jax.model import MultiModalMultiTask, drop_modalities
 from tests import quick
 
 ROWS, WIDTH = 4, 6
@@ -170,6 +170,39 @@ def test_a_model_that_reads_single_modalities_neither_fuses_nor_shares():
     assert set(parameters) == {'encoders', 'heads'}
 
 
+def test_modalities_are_dropped_at_their_rates_and_one_is_left():
+    rows, rates = 4000, {'table': 0.3, 'text': 0.5}
+    has = {'table': np.arange(rows) % 4 > 0, 'text': np.arange(rows) % 3 > 0, 'speech': np.arange(rows) % 2 > 0}
+    features = {name: Features(jnp.ones((rows, 1, 2)), jnp.asarray(mask[:, None])) for name, mask in has.items()}
+    dropped = quick.jit(functools.partial(drop_modalities, rates=rates))(features, key=jax.random.key(0))
+    left = {name: np.asarray(dropped[name].mask[:, 0]) for name in has}
+    assert not any((left[name] & ~has[name]).any() for name in has)
+    np.testing.assert_array_equal(left['speech'], has['speech'])
+    np.testing.assert_array_equal(sum(left.values()) > 0, sum(has.values()) > 0)
+    # With speech there, nothing is kept for want of another: three standard deviations of a share of 1,333 rows.
+    for name, rate in rates.items():
+        assert abs(left[name][has['speech'] & has[name]].mean() - (1 - rate)) < 3 * np.sqrt(rate * (1 - rate) / 1333)
+    # Of the two, both go in 15 % of the rows, which are shared out evenly.
+    alone = has['table'] & has['text'] & ~has['speech']
+    assert abs(left['table'][alone].mean() - (0.7 + 0.15 / 2)) < 3 * np.sqrt(0.18 / alone.sum())
+    for name in has:
+        assert not dropped[name].tokens[~left[name]].any()
+
+
+def test_only_the_fusion_goes_without_a_modality_and_only_in_training(variables):
+    model = make_model(modality_dropout={'text': 0.999})
+
+    @functools.partial(quick.jit, static_argnames='train')
+    def read(train):
+        return model.apply(variables, make_batch(), train=train, method='features', rngs={'dropout': jax.random.key(0)})
+
+    plain, dropped = read(train=False), read(train=True)
+    jax.tree.map(np.testing.assert_array_equal, {**plain, 'fused': 0}, {**dropped, 'fused': 0})
+    # Rows 0 and 2 have a text beside other things, so the fusion does without.
+    changed = np.any(np.abs(plain['fused'].tokens - dropped['fused'].tokens) > 1e-5, axis=(1, 2))
+    np.testing.assert_array_equal(changed, [True, False, True, False])
+
+
 @pytest.mark.parametrize(
     ('reads', 'members', 'message'),
     [
@@ -182,6 +215,12 @@ def test_a_model_that_reads_single_modalities_neither_fuses_nor_shares():
         # Several are read before fusion, so the fused features are not among them.
         ({'match': ('text', 'fused')}, {}, "task 'match' reads 'fused', but there are encoders of"),
         ({'topic': 'fused'}, {'sharing': sharing.Hard((), WIDTH)}, r"task 'topic' reads 'fused'; name it in the tasks"),
+        ({'topic': 'fused'}, {'modality_dropout': {'image': 0.1}}, "modality_dropout names 'image', but there are"),
+        (
+            {'topic': 'fused'},
+            {'modality_dropout': {'text': 1}},
+            "modality_dropout of 'text' must be at least 0 and below",
+        ),
         ({'topic': 'fused'}, {'heads': {'mood': Echo()}}, r"the same tasks, got \['mood'\] and {'topic': 'fused'}"),
     ],
 )

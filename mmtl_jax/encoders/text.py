@@ -15,8 +15,6 @@ class BagOfEmbeddings(nn.Module):
       vocab_size: ids run from 0 to `vocab_size - 1`.
       width: feature size D.
       embedding_width: size of the embeddings; `width` by default.
-      combine: 'mean' divides the sum by the number n of ids, 'sqrt' by its square root, so that long texts keep their
-        contrast.
       depth: hidden layers after the average.
       dropout_rate: dropout on the average and in the hidden layers.
       token_dropout_rate: chance of leaving out an id in training (word dropout, Iyyer et al. 2015, P15-1162).
@@ -25,7 +23,6 @@ class BagOfEmbeddings(nn.Module):
     vocab_size: int
     width: int
     embedding_width: int | None = None
-    combine: str = 'mean'
     depth: int = 0
     dropout_rate: float = 0.0
     token_dropout_rate: float = 0.0
@@ -33,14 +30,12 @@ class BagOfEmbeddings(nn.Module):
     @nn.compact
     def __call__(self, text: Ragged, *, train: bool) -> Features:
         """Returns Features with one token, real where the text has a real id."""
-        if self.combine not in ('mean', 'sqrt'):
-            raise ValueError(f"BagOfEmbeddings: combine must be 'mean' or 'sqrt', got {self.combine!r}.")
         mask = text.mask
         if train and self.token_dropout_rate > 0:
             mask &= jax.random.bernoulli(self.make_rng('dropout'), 1 - self.token_dropout_rate, mask.shape)
         embeddings = embed(Ragged(text.values, mask), self.vocab_size, self.embedding_width or self.width)
         count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1).astype(embeddings.dtype)
-        vector = jnp.sum(embeddings, axis=1) / (count if self.combine == 'mean' else jnp.sqrt(count))
+        vector = jnp.sum(embeddings, axis=1) / count
         vector = nn.Dropout(self.dropout_rate, deterministic=not train)(nn.LayerNorm()(vector))
         vector = MLP(self.width, self.depth, self.dropout_rate)(vector, train=train)
         vector = nn.LayerNorm()(nn.Dense(self.width)(vector))

@@ -68,7 +68,6 @@ def test_a_missing_cell_is_told_from_every_value():
 @pytest.mark.parametrize(
     ('name', 'arguments', 'inputs', 'message'),
     [
-        ('BagOfEmbeddings', {'combine': 'max'}, IDS, "combine must be 'mean' or 'sqrt', got 'max'"),
         ('TextLSTM', {}, FRAMES, r'integer ids \[B, L\], got float32 \(1, 5, 2\); tokenize it first'),
         ('TextTransformer', {}, FRAMES, r'integer ids \[B, L\], got float32 \(1, 5, 2\); tokenize it first'),
         ('AudioCNN', {}, IDS, r'frames \[B, T, mels\], got \(2, 3\); set front_end={} for a waveform'),
