@@ -65,7 +65,9 @@ def flag_error(error: Exception, arguments: Sequence[str]) -> str:
     if 'Error whilst parsing config file' in str(error):
         return lines[-1].removeprefix('ValueError: ')  # the lines above it are a traceback
     if isinstance(error, (AttributeError, KeyError)):
-        return _unknown_override(' '.join(lines), arguments)
+        override = _unknown_override(' '.join(lines), arguments)
+        if override is not None:
+            return override
     if isinstance(error, flags.Error):
         return ' '.join(lines)
     return f'the config {config_path(arguments)} cannot be read: {type(error).__name__}: {" ".join(lines)}'
@@ -81,15 +83,18 @@ def config_path(arguments: Sequence[str]) -> str | None:
     return None
 
 
-def _unknown_override(message: str, arguments: Sequence[str]) -> str:
-    """Returns what is wrong with an override of a key that the config lacks; `message` quotes that key."""
+def _unknown_override(message: str, arguments: Sequence[str]) -> str | None:
+    """Returns which override names a key that the config lacks, None where `message` is about something else."""
     close = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', message)
-    quoted = re.search(r'(\w+)', message)
-    wrong = close[2] if close else quoted[1] if quoted else ''
-    overrides = [argument.split('=', 1)[0] for argument in arguments if re.match(r'--?(no)?config\.', argument)]
-    named = next((override for override in overrides if wrong in override.split('.')), '--config.' + wrong)
+    words = [close[2]] if close else re.findall(r'\w+', message)
     hint = f'did you mean {close[1]!r}?' if close else 'only keys that stand in the config file can be overridden.'
-    return f'the config has no key {wrong!r}, which {named} names; {hint}'
+    for argument in arguments:
+        override = argument.split('=', 1)[0]
+        keys = override.split('.')[1:] if re.match(r'--?(no)?config\.', override) else []
+        wrong = next((word for word in words if word in keys), None)
+        if wrong is not None:
+            return f'the config has no key {wrong!r}, which {override} names; {hint}'
+    return None
 
 
 def _fail(sentence: str) -> int:

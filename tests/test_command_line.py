@@ -53,6 +53,7 @@ def no_report(monkeypatch):
         ('config.training.num_steps = 0', 'training.num_steps is 0; it must be at least 1'),
         ('config.training.patience = 0', 'training.patience is 0; it must be at least 1'),
         ('config.training.num_devices = 3', 'batch_size 8 does not divide by 3 devices'),
+        ('config.tasks.kind.hidden.size = 1', "edited.py cannot be read: AttributeError: .*'hidden'"),
         ("raise ValueError('no such thing')", 'no such thing'),
         ('nothing', "NameError: name 'nothing' is not defined"),
     ],
@@ -80,6 +81,10 @@ def test_a_bad_config(edit, sentence, tmp_path, capsys):
         (
             (f'--config={TINY}', '--workdir={run}', '--config.training.zzz=3'),
             "no key 'zzz', which --config.training.zzz names; only keys that stand in the config file",
+        ),
+        (
+            (f'--config={TINY}', '--workdir={run}', '--config.training.num_steps.x=3'),
+            "no key 'x', which --config.training.num_steps.x names",
         ),
         ((f'--config={TINY}', '--workdir={run}', '--config.training.num_steps=abc'), 'num_steps=abc: invalid literal'),
         ((f'--config={TINY}', '--wokdir={run}'), "Unknown command line flag 'wokdir'. Did you mean: workdir"),
