@@ -49,10 +49,10 @@ def snapshot(folder: pathlib.Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
 
 
-def edited(folder: pathlib.Path, edit: str, base: str = 'tests.configs.tiny') -> str:
-    """Returns the path of a config that is `base` after the statements `edit`."""
+def edited(folder: pathlib.Path, edit: str, base: str = 'tests.configs.tiny', argument: str = '') -> str:
+    """Returns the path of a config that is `base`, with its argument, after the statements `edit`."""
     path = folder / 'edited.py'
-    lines = ('config = base.get_config().unlock()', edit, 'return config')
+    lines = (f'config = base.get_config({argument!r}).unlock()', edit, 'return config')
     path.write_text(f'import {base} as base\n\n\ndef get_config():\n    ' + '\n    '.join(lines) + '\n')
     return str(path)
 

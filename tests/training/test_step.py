@@ -1,5 +1,7 @@
 """The step: equal to plain training where there is one task, and safe where a task has nothing or NaN to say."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,8 +102,6 @@ def test_a_task_with_a_non_finite_loss_sits_out_and_is_counted(both):
 
 def test_a_task_with_a_finite_loss_and_a_non_finite_gradient_sits_out():
     # The square root of a zero error is finite; its gradient is not.
-    import dataclasses
-
     def spiky(predictions, targets):
         error = jnp.abs(predictions - jax.lax.stop_gradient(predictions)).sum(-1) + 0.0 * targets.sum(-1)
         return jnp.sqrt(error)

@@ -1,0 +1,135 @@
+"""The configs: each runs from end to end, and the argument of each says what it takes."""
+
+import importlib
+import json
+import pathlib
+
+import pytest
+
+from configs import stamps, synthetic
+from mmtl_jax.data.builders import stamps_package
+from mmtl_jax.experiment import SECTIONS, plain_config
+from tests.data.builders import miniature_stamps
+from tests.verbs import call, edited, one_error, rows_of, train_tiny
+
+CONFIGS = [path.stem for path in pathlib.Path('configs').glob('*.py') if path.stem != '__init__']
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_is_locked_plain_values_in_the_known_sections(name):
+    config = importlib.import_module(f'configs.{name}').get_config()
+    assert config.is_locked
+    assert set(plain_config(config)) == set(SECTIONS)
+    json.dumps(config.to_dict())
+
+
+# --- the generated data ---
+
+
+# Speech takes most of the compilation.
+WITHOUT_SPEECH = """del config.encoders['speech'], config.data.inputs['speech']
+    del config.tasks['transcript'], config.data.targets['transcript']
+    config.data.buckets = None
+    config.tasks.retrieval.modalities = ('image', 'caption')"""
+
+
+@pytest.mark.parametrize(
+    'edit', [WITHOUT_SPEECH, pytest.param('', marks=pytest.mark.slow)], ids=['without speech', 'whole']
+)
+def test_the_smoke_run_of_the_generated_data(edit, tmp_path):
+    workdir = tmp_path / 'run'
+    data_dir = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
+    config = edited(tmp_path, f'{data_dir}\n    {edit}', base='configs.synthetic', argument='smoke')
+    assert train_tiny(workdir, config=config) == 0
+    assert [(row['step'], row['split']) for row in rows_of(workdir)] == [
+        (1, 'train'), (2, 'train'), (2, 'validation')
+    ]  # fmt: skip
+    tasks = set(synthetic.get_config().tasks) - ({'transcript'} if edit else set())
+    summary = json.loads((workdir / 'summary.json').read_text())
+    for split in ('validation', 'test'):
+        assert {name.split('/')[0] for name in summary[split]} == tasks, 'every kind of task has values'
+    report = (workdir / 'report.html').read_text()
+    assert all(task in report for task in tasks)
+    assert call('predict', f'--workdir={workdir}', f'--out={tmp_path}/answers.jsonl') == 0
+    lines = (tmp_path / 'answers.jsonl').read_text().splitlines()
+    assert len(lines) == 24
+    assert tasks <= set(json.loads(lines[0]))
+
+
+def test_an_argument_that_the_generated_data_lacks():
+    with pytest.raises(ValueError, match=r"takes no argument 'big'; it takes one of \['', 'smoke'\]"):
+        synthetic.get_config('big')
+
+
+# --- the stamps ---
+
+ALL = ('category', 'transcript', 'language', 'attributes', 'retrieval')
+
+
+@pytest.mark.parametrize(
+    ('argument', 'modalities', 'tasks'),
+    [
+        ('', ('image', 'caption', 'speech'), ALL),
+        ('image_speech', ('image', 'speech'), ALL),
+        ('image_caption', ('image', 'caption'), ('category', 'attributes', 'retrieval')),
+        ('caption', ('caption',), ('category', 'attributes')),
+        ('speech', ('speech',), ('category', 'transcript', 'language', 'attributes')),
+        ('speech/transcript', ('speech',), ('transcript',)),
+        ('image_caption_speech/category_language', ('image', 'caption', 'speech'), ('category', 'language')),
+        ('/category', ('image', 'caption', 'speech'), ('category',)),
+    ],
+)
+def test_the_argument_of_the_stamps_names_modalities_and_tasks(argument, modalities, tasks):
+    config = stamps.get_config(argument)
+    assert set(config.encoders) == set(config.data.inputs) == set(modalities)
+    assert set(config.tasks) == set(config.data.targets) == set(config.balancing.weights) == set(tasks)
+    if 'retrieval' in tasks:
+        assert config.tasks.retrieval.modalities == modalities
+
+
+@pytest.mark.parametrize(
+    ('argument', 'sentence'),
+    [
+        ('imgae', r"no modality 'imgae'; choose from \['image', 'caption', 'speech'\]"),
+        ('speech/categroy', r"no task 'categroy' with speech; choose from \['category', 'transcript', "),
+        ('image_caption/transcript', r"no task 'transcript' with image_caption; choose from \['category', 'attr"),
+        ('speech/retrieval', r"no task 'retrieval' with speech"),
+    ],
+)
+def test_an_argument_that_the_stamps_lack(argument, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        stamps.get_config(argument)
+
+
+def test_a_wrong_argument_on_the_command_line(tmp_path, capsys):
+    assert train_tiny(tmp_path / 'run', config='configs/stamps.py:imgae') == 1
+    assert one_error(capsys) == (
+        "configs/stamps.py: no modality 'imgae'; choose from ['image', 'caption', 'speech']."
+    )  # fmt: skip
+    assert not (tmp_path / 'run').exists()
+
+
+@pytest.mark.parametrize(
+    ('argument', 'tasks'),
+    [
+        ('image_caption', ('category', 'attributes', 'retrieval')),
+        pytest.param('', ALL, marks=pytest.mark.slow),
+    ],
+)
+def test_the_stamps_train_from_end_to_end_on_a_miniature_of_their_package(argument, tasks, tmp_path, monkeypatch):
+    root = miniature_stamps.write(tmp_path / 'package')
+    monkeypatch.setattr(stamps_package, 'INSTALLED', root)
+    monkeypatch.setattr(stamps_package, 'TREE_SHA256', stamps_package.tree_sha256(root))
+    workdir = tmp_path / 'run'
+    edit = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
+    config = edited(tmp_path, edit, base='tests.configs.small_stamps', argument=argument)
+    assert train_tiny(workdir, config=config) == 0
+    summary = json.loads((workdir / 'summary.json').read_text())
+    assert summary['step'] == 2
+    for split in ('validation', 'test'):
+        assert {name.split('/')[0] for name in summary[split]} == set(tasks)
+        assert {'category/accuracy', 'category/macro_f1'} <= set(summary[split])
+        assert ('transcript/cer' in summary[split]) == ('transcript' in tasks)
+    report = (workdir / 'report.html').read_text()
+    assert 'data:image/' in report
+    assert '<audio' in report, 'the recording is shown, also where the model does not hear it'
