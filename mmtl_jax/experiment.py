@@ -110,7 +110,8 @@ def from_config(
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
     fused = tuple(task.name for task in task_list if task.reads == FUSED)
-    fusion_spec = dict(values['fusion'])
+    fusion_spec = values['fusion']
+    fusion_spec = dict(fusion_spec) if isinstance(fusion_spec, Mapping) else {'name': fusion_spec}
     modality_dropout = fusion_spec.pop('modality_dropout', {})
     model = MultiModalMultiTask(
         encoders={name: build(_sized(spec, inputs), encoders) for name, spec in values['encoders'].items()},

@@ -122,7 +122,8 @@ class Inputs:
 
     def class_names(self, key: str) -> tuple[str, ...]:
         """Returns the names of the classes of a key of the first source, `()` if it has none."""
-        return self.source(TRAIN).class_names(key)
+        # Every split knows them, and the training split of a saved run may be gone.
+        return self.source(TRAIN if self._fitted is None else 'validation').class_names(key)
 
     def rows(self, split: str) -> data.PreparedSource:
         """Returns the prepared examples of an evaluation split, those of the first source."""

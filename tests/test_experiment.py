@@ -1,0 +1,143 @@
+"""From a config to the pieces of a run: what is filled in, what is checked, and that each wrong value is named."""
+
+import numpy as np
+import pytest
+
+from configs import synthetic
+from mmtl_jax import fusion
+from mmtl_jax.balancing import Signals
+from mmtl_jax.experiment import SECTIONS, from_config, plain_config
+from tests.configs import tiny
+
+
+def tiny_values(**sections):
+    """Returns the tiny config as plain values; each of `sections` is merged into its section."""
+    values = tiny.get_config().to_dict()
+    for name, section in sections.items():
+        values[name] = {**values[name], **section} if isinstance(section, dict) else section
+    return values
+
+
+def sentences(split):
+    """Returns the tiny examples with a caption each."""
+    return [{**example, 'caption': 'red ring'} for example in tiny.examples(split)]
+
+
+def test_the_pieces_are_what_the_config_says():
+    experiment = from_config(tiny.get_config())
+    assert [task.name for task in experiment.tasks] == ['kind', 'size']
+    assert experiment.model.reads == {'kind': 'fused', 'size': 'table'}
+    assert experiment.model.sharing.tasks == ('kind',), 'only tasks that read the fusion share it'
+    assert (experiment.settings.num_steps, experiment.settings.eval_every) == (24, 8)
+    assert (experiment.devices.num_devices, experiment.devices.compilation_cache) == (1, None)
+    assert experiment.average_decay == 0.9
+    assert experiment.results.splits == ('validation', 'test')
+
+
+def test_a_config_dict_and_plain_values_are_the_same():
+    assert plain_config(tiny.get_config()) == tiny_values()
+    assert isinstance(from_config(tiny_values()).config['data'], dict)
+
+
+def test_a_saved_experiment_never_reads_the_training_split():
+    fitted = from_config(tiny_values()).inputs.fitted
+    unreadable = {'sources': ({'name': 'tests.configs.tiny.examples', 'builder_kwargs': {'empty': 'train'}},)}
+    experiment = from_config(tiny_values(data=unreadable), fitted=fitted)
+    batches = [batch.inputs['text'].values.shape for batch in experiment.inputs.empty_batches()]
+    assert batches == [(8, 4), (8, 8)]
+
+
+def test_a_part_is_a_name_or_a_name_with_arguments():
+    values = {**tiny_values(), 'fusion': 'tests.test_experiment.own_fusion', 'balancing': 'equal'}
+    assert from_config(values).model.fusion == own_fusion()
+    values['fusion'] = {'name': 'Sum', 'width': 8, 'modality_dropout': {'text': 0.5}}
+    model = from_config(values).model
+    assert model.fusion == fusion.Sum(width=8)
+    assert model.modality_dropout == {'text': 0.5}
+
+
+def own_fusion():
+    """Returns a fusion as one's own code would, without a field to set."""
+    return fusion.Concat(width=8)
+
+
+def test_values_by_task_are_put_in_the_order_of_the_tasks():
+    weights = {'size': 3.0, 'kind': 2.0}
+    values = {**tiny_values(), 'balancing': {'name': 'fixed', 'weights': weights}}
+    balancer = from_config(values).balancer
+    signals = Signals(losses=np.ones(2, np.float32), active=np.ones(2, bool))
+    found, _ = balancer.update(signals, balancer.init(2))
+    np.testing.assert_allclose(found[0] / found[1], 2 / 3, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"balancing.weights must give each task a value: it has \['kind'\], the"):
+        from_config({**values, 'balancing': {'name': 'fixed', 'weights': {'kind': 1.0}}})
+
+
+def test_a_vocabulary_sizes_what_names_it():
+    source = {'name': 'tests.test_experiment.sentences'}
+    values = tiny_values(
+        data={'vocabularies': {'words': {'kind': 'words', 'key': 'caption'}}, 'sources': (source,)},
+        encoders={'text': {'name': 'BagOfEmbeddings', 'width': 8, 'vocab_size': 'words'}},
+    )
+    experiment = from_config(values)
+    size = len(experiment.inputs.vocabularies['words'])
+    assert {'red', 'ring'} <= set(experiment.inputs.vocabularies['words'])
+    assert experiment.model.encoders['text'].vocab_size == size + 1, '0 is padding'
+    values['encoders']['text']['vocab_size'] = 'wrods'
+    with pytest.raises(ValueError, match=r"no vocabulary 'wrods'; data.vocabularies has \['words'\]"):
+        from_config(values)
+
+
+def test_the_names_of_classes_come_from_the_data(tmp_path):
+    config = synthetic.get_config('smoke').unlock()
+    config.data.sources[0]['data_dir'] = str(tmp_path)
+    shape = next(task for task in from_config(config).tasks if task.name == 'shape')
+    assert len(shape.class_names) == 6
+    assert all(isinstance(name, str) for name in shape.class_names)
+
+
+def test_the_range_of_labels_is_checked_where_the_task_knows_it():
+    values = tiny_values()
+    values['data']['targets'] = {'kind': 'kind', 'size': 'size'}
+    values['tasks']['kind']['num_classes'] = 2
+    with pytest.raises(ValueError, match=r"target 'kind' \(key 'kind'\) is 2, expected 0 to 1"):
+        from_config(values).inputs.fitted
+
+
+@pytest.mark.parametrize('name', SECTIONS)
+def test_no_section_can_be_left_out(name):
+    values = tiny_values()
+    del values[name]
+    with pytest.raises(ValueError, match=f'the config lacks the section {name!r}; it needs'):
+        from_config(values)
+
+
+@pytest.mark.parametrize(
+    ('sections', 'sentence'),
+    [
+        ({'optimizer': {'learning_rte': 1.0}}, "adamw has no argument 'learning_rte'"),
+        ({'optimizer': {'schedule': 'cosin'}}, "no schedule 'cosin'; choose one of"),
+        ({'balancing': {'name': 'uncertianty'}}, "no balancing 'uncertianty'; did you mean 'uncertainty'"),
+        ({'sharing': {'name': 'hard'}}, "no sharing 'hard'; did you mean 'Hard'"),
+        ({'fusion': {'wdith': 8}}, "Concat has no argument 'wdith'; did you mean 'width'"),
+        ({'tasks': {'kind': {'name': 'clasification'}}}, "no tasks 'clasification'; did you mean 'classification'"),
+        ({'results': {'num_smaples': 8}}, "section 'results' has no argument 'num_smaples'; did you mean 'num_sam"),
+        ({'training': {'best_metric': 'kinds/loss'}}, "training.best_metric is 'kinds/loss'; give 'primary' or"),
+    ],
+)
+def test_a_wrong_value_is_named(sections, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        from_config(tiny_values(**sections))
+
+
+def test_a_modality_cannot_be_called_what_stands_for_all():
+    values = tiny_values()
+    for section in (values['encoders'], values['data']['inputs']):
+        section['fused'] = section.pop('text')
+    with pytest.raises(ValueError, match="a modality cannot be called 'fused'"):
+        from_config(values)
+
+
+def test_an_optimizer_needs_its_name_and_rate():
+    values = {**tiny_values(), 'optimizer': {'name': 'adam'}}
+    with pytest.raises(ValueError, match=r"'optimizer' needs 'name' and 'learning_rate', got \['name'\]"):
+        from_config(values)
