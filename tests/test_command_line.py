@@ -103,6 +103,23 @@ def test_help_names_every_flag(capsys):
     assert all(f'--{name}' in said for name in ('workdir', 'split', 'out'))
 
 
+def test_debug_shows_where_an_error_comes_from(tmp_path, capsys):
+    arguments = (f'--config={edited(tmp_path, "config.tasks = {}")}', f'--workdir={tmp_path / "run"}', '--debug')
+    assert call('train', *arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith('Traceback')
+    assert said.splitlines()[-1].startswith("error: the config section 'tasks' is empty")
+
+
+def test_a_defect_is_not_mistaken_for_bad_input(tmp_path, monkeypatch):
+    def defect(config):
+        raise TypeError('a defect')
+
+    monkeypatch.setattr(train, 'from_config', defect)
+    with pytest.raises(TypeError, match='a defect'):
+        train_tiny(tmp_path / 'run')
+
+
 def test_truly_from_a_shell(tmp_path):
     done = subprocess.run(
         [sys.executable, '-m', 'mmtl_jax.evaluate', f'--workdir={tmp_path}'],

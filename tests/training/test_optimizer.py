@@ -22,6 +22,12 @@ def test_schedules_are_optaxs_own():
     assert make_schedule(0.1, num_steps=100, schedule=spec)(10) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(('schedule', 'rates'), [('linear', [0.0, 0.1, 0.05, 0.0]), ('constant', [0.0, 0.1, 0.1, 0.1])])
+def test_shapes_after_the_warmup(schedule, rates):
+    found = make_schedule(0.1, num_steps=100, schedule=schedule, warmup=0.2)
+    np.testing.assert_allclose([found(step) for step in (0, 20, 60, 100)], rates, atol=1e-8)
+
+
 def test_adam_is_optaxs_own():
     gradients = {'encoders': {'text': {'kernel': jnp.array([1.0, -2.0]), 'bias': jnp.array([0.5, 3.0])}},
                  'heads': {'kind': {'kernel': jnp.array([0.1, 0.2])}}}  # fmt: skip
@@ -44,6 +50,17 @@ def test_decay_spares_biases():
     update = zero_gradient_update()
     np.testing.assert_allclose(update['encoders']['text']['kernel'], -0.05)
     np.testing.assert_array_equal(update['encoders']['text']['bias'], 0.0)
+
+
+def test_what_decay_spares_may_be_chosen():
+    update = zero_gradient_update(decay_exclude='^heads/')
+    np.testing.assert_allclose(update['encoders']['text']['bias'], -0.05)
+    np.testing.assert_array_equal(update['heads']['kind']['kernel'], 0.0)
+
+
+def test_the_first_rate_that_matches_counts():
+    update = zero_gradient_update(rate_by_path={'encoders/text/kernel': 0.1, 'encoders': 10.0})
+    np.testing.assert_allclose(update['encoders']['text']['kernel'], -0.005)
 
 
 def test_rates_by_path():
