@@ -118,7 +118,7 @@ def test_links_lead_to_files(page):
         ('modules.md', fusion),
         ('modules.md', sharing),
         ('modules.md', tasks),
-        ('modules.md', balancing),
+        ('balancing.md', balancing),
         ('data.md', transforms),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
