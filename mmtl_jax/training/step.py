@@ -56,13 +56,20 @@ def make_gradient(
     balancer untouched, the others balanced as if it did not exist.
 
     Raises:
-      ValueError: the balancer needs more than losses.
+      ValueError: the balancer needs more than the losses of one batch before its step.
     """
-    if balancer.needs != 'losses' or balancer.heads != 'weighted':
-        raise ValueError(
-            "the training step takes balancers with needs='losses' and heads='weighted', "
-            f'got needs={balancer.needs!r} and heads={balancer.heads!r}.'
-        )
+    asked = {
+        'needs': (balancer.needs, 'losses'),
+        'heads': (balancer.heads, 'weighted'),
+        'splits': (balancer.splits, 1),
+        'after': (balancer.after, None),
+    }
+    for name, (got, taken) in asked.items():
+        if got != taken:
+            raise ValueError(
+                f'the training step takes balancers with {name}={taken!r}, got {got!r}; outside the trainer, '
+                'balancing.aggregate takes them all.'
+            )
     loss_vector = make_loss_vector(model, tasks)
     names = [task.name for task in tasks]
 

@@ -12,6 +12,7 @@ from jax.sharding import AxisType
 from mmtl_jax import balancing
 from mmtl_jax.training.mesh import make_mesh, replicated, split
 from mmtl_jax.training.objective import gradient_gate
+from mmtl_jax.training.step import make_gradient
 from tests.training.tiny import TASKS, make_all, make_batch, make_model
 
 
@@ -186,3 +187,11 @@ def test_a_mesh_needs_a_batch_that_divides():
         make_mesh(4, batch_size=6)
     with pytest.raises(ValueError, match='num_devices is 99'):
         make_mesh(99, batch_size=99)
+
+
+@pytest.mark.parametrize(
+    'asked', [{'needs': 'gramian'}, {'heads': 'own'}, {'splits': 2}, {'after': lambda losses, active, state: state}]
+)
+def test_a_balancer_that_asks_for_more_is_refused(asked):
+    with pytest.raises(ValueError, match=f'the training step takes balancers with {next(iter(asked))}='):
+        make_gradient(make_model(TASKS), TASKS, balancing.equal()._replace(**asked))
