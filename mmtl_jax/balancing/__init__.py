@@ -2,7 +2,32 @@
 
 from mmtl_jax.balancing.aggregate import aggregate
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, from_weighting
+from mmtl_jax.balancing.dwa import dwa
+from mmtl_jax.balancing.famo import famo
+from mmtl_jax.balancing.imtl_l import imtl_l
+from mmtl_jax.balancing.priority import dynamic_task_priority
+from mmtl_jax.balancing.random_loss_weighting import random_loss_weighting
+from mmtl_jax.balancing.scalarization import cosmos, gls, pbi, stch
 from mmtl_jax.balancing.static import equal, fixed, scheduled
 from mmtl_jax.balancing.uncertainty import uncertainty
 
-__all__ = ['Balancer', 'Rows', 'Signals', 'aggregate', 'equal', 'fixed', 'from_weighting', 'scheduled', 'uncertainty']
+__all__ = [
+    'Balancer',
+    'Rows',
+    'Signals',
+    'aggregate',
+    'cosmos',
+    'dwa',
+    'dynamic_task_priority',
+    'equal',
+    'famo',
+    'fixed',
+    'from_weighting',
+    'gls',
+    'imtl_l',
+    'pbi',
+    'random_loss_weighting',
+    'scheduled',
+    'stch',
+    'uncertainty',
+]

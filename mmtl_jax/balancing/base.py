@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 
 from mmtl_jax.core.types import Array, PyTree
@@ -111,6 +112,30 @@ def active_sum(values: Array, active: Array) -> Array:
 def active_mean(values: Array, active: Array) -> Array:
     """Returns the mean over the active tasks of `values [T]`; 0 if there is none."""
     return active_sum(values, active) / jnp.maximum(jnp.sum(active), 1)
+
+
+def active_softmax(values: Array, active: Array) -> Array:
+    """Returns the softmax over the active tasks of `values [T]`, 0 for the others."""
+    top = jnp.max(values, initial=-jnp.inf, where=active)
+    powers = jnp.where(active, jnp.exp(jnp.where(active, values - top, 0.0)), 0.0)
+    # With any task active the sum is at least exp(0).
+    return powers / jnp.maximum(jnp.sum(powers), 1.0)
+
+
+def positive_tasks(method: str, losses: Array, active: Array) -> Array:
+    """Returns `[T]` bool, the active tasks with a positive loss: those of whose loss there is a logarithm.
+
+    Raises:
+      ValueError: an active task has a negative loss. Under `jax.jit` no value is known, and the task just sits out.
+    """
+    if not isinstance(losses, jax.core.Tracer) and not isinstance(active, jax.core.Tracer):
+        negative = np.flatnonzero(np.asarray(active) & (np.asarray(losses) < 0))
+        if negative.size:
+            raise ValueError(
+                f'{method} needs losses that are not negative, got {float(losses[negative[0]]):.4g} for task '
+                f'{negative[0]}; shift the loss by its lower bound.'
+            )
+    return active & (losses >= jnp.finfo(jnp.result_type(losses, jnp.float32)).tiny)
 
 
 def check_length(name: str, got: int, num_tasks: int) -> None:

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
-from mmtl_jax.balancing.base import Balancer, Signals, check_length, mask_inactive, where_task
+from mmtl_jax.balancing import per_task
+from mmtl_jax.balancing.base import Balancer, Signals, check_length, mask_inactive
 from mmtl_jax.core.build import build
 from mmtl_jax.core.types import Array
 
@@ -39,8 +39,11 @@ def uncertainty(
     follows with an optimizer of its own: weights of step k come from s before the update of step k. In LibMTL
     (which starts at s = -0.5) and TorchJD (s = 0), s belongs to the model's optimizer and so gets its learning rate,
     schedule, clipping and weight decay, which pulls every weight to c; here nothing but the formula moves s. Both use
-    the Gaussian form for every task, as is the default here. Every task has its own optimizer state, so a task that
-    sits out a step is as if the step had not been.
+    the Gaussian form for every task, as is the default here; the factor against both is 1. Every task has its own
+    optimizer state, so a task that sits out a step is as if the step had not been.
+
+    Task-own parameters get their gradient times the weight: they minimise the same weighted sum. Where a loss is 0 or
+    negative, s falls for as long as it is, and the weight grows with it, up to the square root of the largest number.
 
     Args:
       learning_rate: of the log-variances.
@@ -59,17 +62,13 @@ def uncertainty(
     def init(num_tasks: int) -> UncertaintyState:
         if not isinstance(kinds, str):
             check_length('kinds', len(kinds), num_tasks)
-        # A dtype by name: a weakly typed state would make the second step compile again.
-        log_variance = jnp.full((num_tasks,), init_log_variance, jnp.result_type(float))
-        return UncertaintyState(log_variance, jax.vmap(transformation.init)(log_variance))
+        return UncertaintyState(*per_task.initial(num_tasks, init_log_variance, transformation))
 
     def update(signals: Signals, state: UncertaintyState) -> tuple[Array, UncertaintyState]:
-        per_task = [kinds] * len(signals.losses) if isinstance(kinds, str) else kinds
-        weights = jnp.asarray([KINDS[kind] for kind in per_task]) * jnp.exp(-state.log_variance)
-        losses = jnp.where(signals.active, signals.losses, 0.0)
-        gradient = 0.5 - weights * losses
-        steps, optimizer_state = jax.vmap(transformation.update)(gradient, state.optimizer, state.log_variance)
-        stepped = UncertaintyState(state.log_variance + steps, optimizer_state)
-        return mask_inactive(weights, signals.active), where_task(signals.active, stepped, state)
+        each = [kinds] * len(signals.losses) if isinstance(kinds, str) else kinds
+        weights = jnp.asarray([KINDS[kind] for kind in each]) * per_task.bounded_exp(-state.log_variance)
+        gradient = 0.5 - weights * signals.losses
+        state = UncertaintyState(*per_task.step(transformation, gradient, *state, signals.active))
+        return mask_inactive(weights, signals.active), state
 
     return Balancer(init=init, update=update)

@@ -21,14 +21,30 @@ ARGUMENTS = {
     'fixed': {'weights': [0.5, 2.0, 1.0, 0.1]},
     'scheduled': {'schedules': [1.0, RAMP, lambda step: 0.1 * step, 2.0]},
     'uncertainty': {'learning_rate': 0.1, 'kinds': ['regression', 'classification', 'regression', 'regression']},
+    'random_loss_weighting': {},
+    'dwa': {'window': 1},
+    'gls': {},
+    'stch': {'weights': [0.2, 0.5, 0.3, 0.1], 'reference': [0.0, 0.1, 0.0, -0.1]},
+    'cosmos': {'weights': [0.2, 0.5, 0.3, 0.1]},
+    'pbi': {'weights': [0.2, 0.5, 0.3, 0.1], 'reference': 0.01},
+    'famo': {'min_losses': [-0.1, 0.0, 0.0, -1.0]},
+    'imtl_l': {'learning_rate': 0.1},
+    'dynamic_task_priority': {'gamma': [0.0, 1.0, 1.0, 2.0]},
     'from_weighting': {'weighting': lambda gramian, active: 1.0 + (jnp.diagonal(gramian) >= jnp.max(gramian))},
 }
 # They draw by the place of a task, so without one, or in another order, the others get other numbers.
-RANDOM = set()
+RANDOM = {'random_loss_weighting'}
 # The direction for a Jacobian times c is that times c to this power; None where an absolute size is part of the method.
 DEGREES = {}
 # What a task that is alone gets is its gradient times this at the first step; None where it depends on its size.
-ALONE = {'fixed': 0.5, 'uncertainty': 0.5, 'from_weighting': 2.0}
+ALONE = {
+    'fixed': 0.5,
+    'uncertainty': 0.5,
+    'from_weighting': 2.0,
+    'stch': 0.2,
+    'cosmos': 0.2,
+    'dynamic_task_priority': None,
+}
 
 FAMILY = [
     name
@@ -64,7 +80,7 @@ class Run:
     def __call__(self, jacobian, losses, state=None):
         """Takes a step with `[TASKS, WIDTH]` gradients and `[TASKS]` losses, of which it picks its tasks."""
         jacobian, losses = jacobian[self.tasks], losses[self.tasks]
-        after = np.float32(0.9) * losses
+        after = losses * np.linspace(0.7, 1.1, TASKS, dtype=np.float32)[self.tasks]
         if self.splits > 1:
             # The last split has a different gradient, so that no two splits are the same.
             jacobian = np.stack([jacobian] * (self.splits - 1) + [jacobian[:, ::-1]])
