@@ -20,7 +20,6 @@ TASKS = {
     'attributes': (),
     'retrieval': (),
 }
-MODALITY_DROPOUT = {'image': 0.3, 'caption': 0.3, 'speech': 0.5}
 WEIGHTS = {'category': 1.0, 'transcript': 5.0, 'language': 0.2, 'attributes': 0.2, 'retrieval': 1.0}
 
 
@@ -68,12 +67,13 @@ def get_config(arg: str = '') -> ConfigDict:
         'speech': {'name': 'AudioCNN', 'width': 144, 'depth': 5, 'dropout_rate': 0.1},
     }
     config.encoders = {name: encoders[name] for name in modalities}
+    dropped = [name for name in ('image', 'caption') if name in modalities and len(modalities) > 1]
     config.fusion = {
         'name': 'Sum',
         'width': 192,
         'pooling': 'mean',
         'dropout_rate': 0.1,
-        'modality_dropout': {name: MODALITY_DROPOUT[name] for name in modalities if len(modalities) > 1},
+        'modality_dropout': dict.fromkeys(dropped, 0.25),
     }
     config.sharing = {'name': 'Hard', 'width': 192}
     specs = {
