@@ -5,27 +5,33 @@ from mmtl_jax.balancing.base import Balancer, Rows, Signals, from_weighting
 from mmtl_jax.balancing.dwa import dwa
 from mmtl_jax.balancing.famo import famo
 from mmtl_jax.balancing.imtl_l import imtl_l
+from mmtl_jax.balancing.per_group import per_group
 from mmtl_jax.balancing.priority import dynamic_task_priority
 from mmtl_jax.balancing.random_loss_weighting import random_loss_weighting
 from mmtl_jax.balancing.scalarization import cosmos, gls, pbi, stch
 from mmtl_jax.balancing.static import equal, fixed, scheduled
 from mmtl_jax.balancing.uncertainty import uncertainty
+from mmtl_jax.balancing.wrappers import clip_norm, ema, every
 
 __all__ = [
     'Balancer',
     'Rows',
     'Signals',
     'aggregate',
+    'clip_norm',
     'cosmos',
     'dwa',
     'dynamic_task_priority',
+    'ema',
     'equal',
+    'every',
     'famo',
     'fixed',
     'from_weighting',
     'gls',
     'imtl_l',
     'pbi',
+    'per_group',
     'random_loss_weighting',
     'scheduled',
     'stch',

@@ -20,7 +20,7 @@ from mmtl_jax.core.types import Array
 
 
 def gls() -> Balancer:
-    """Returns the geometric loss strategy (Chennupati et al., 1904.08492, equation 3).
+    """Returns the geometric loss strategy (Chennupati et al., 1904.08492).
 
     The geometric mean of the n active losses; so the weights, which for losses of 1 are 1 / n each, are
 
