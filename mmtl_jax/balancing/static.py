@@ -15,7 +15,11 @@ Schedule = Callable[[Array], Array]
 
 
 def equal() -> Balancer:
-    """Returns the balancer that gives every task the weight 1: the sum of the losses."""
+    """Returns the balancer that gives every task the weight 1: the sum of the losses.
+
+    Factor 1 against LibMTL's EW and TorchJD's Sum. Task-own parameters get their own gradient, which times 1 is the
+    weighted one.
+    """
 
     def update(signals: Signals, state: tuple) -> tuple[Array, tuple]:
         return mask_inactive(jnp.ones_like(signals.losses), signals.active), state
@@ -25,6 +29,9 @@ def equal() -> Balancer:
 
 def fixed(weights: Sequence[float]) -> Balancer:
     """Returns the balancer that gives task t the weight `weights[t]`.
+
+    Factor 1 against TorchJD's Constant. Task-own parameters get their gradient times the weight: the losses are
+    weighted, and they are part of them.
 
     Args:
       weights: one number per task, in the order of the tasks.
@@ -55,7 +62,8 @@ class ScheduledState(NamedTuple):
 def scheduled(schedules: Sequence[Schedule | float | Mapping[str, Any]]) -> Balancer:
     """Returns the balancer that gives task t the weight `schedules[t](step)`.
 
-    The step is that of the training, counted from 0, whichever tasks are active.
+    The step is that of the training, counted from 0, whichever tasks are active. Task-own parameters get their gradient
+    times the weight: the losses are weighted, and they are part of them. Neither LibMTL nor TorchJD has it.
 
     Args:
       schedules: one per task: an optax schedule, a number for a constant, or the name and the arguments of an optax
