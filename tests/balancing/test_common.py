@@ -57,6 +57,11 @@ FAMILY = [
     if inspect.isfunction(getattr(balancing, name))
     and inspect.signature(getattr(balancing, name)).return_annotation is Balancer
 ]
+# The direction is against no task, whatever the gradients.
+NON_CONFLICTING = {'mgda', 'upgrad', 'dual_projection', 'nash_mtl', 'fairgrad'}
+# It is 0 where the tasks' gradients, each with a positive weight, sum to 0.
+STATIONARY = {'mgda', 'upgrad', 'dual_projection'}
+
 each = pytest.mark.parametrize('name', FAMILY)
 
 
@@ -276,6 +281,24 @@ def test_a_task_that_is_alone_gets_its_gradient(name):
         factor = np.dot(direction, gradient) / np.dot(gradient, gradient)
         assert factor > 0
     assert_close(direction, factor * gradient, 1e-5)
+
+
+@pytest.mark.parametrize('name', sorted(NON_CONFLICTING & set(FAMILY)))
+@pytest.mark.parametrize('case', [*range(4), 'rank two', 'opposite', 'disparity', 'one direction'], ids=str)
+def test_the_direction_is_against_no_task(name, case):
+    jacobian = data(7)[0][case] if isinstance(case, int) else degenerate()[case].astype(np.float32)
+    direction, _, _ = run(name)(jacobian, data(7)[1][0])
+    products = jacobian.astype(np.float64) @ np.asarray(direction, np.float64)
+    # The rounding of float32, relative to the two vectors.
+    assert np.all(products >= -1e-5 * np.linalg.norm(jacobian, axis=1) * np.linalg.norm(jacobian))
+
+
+@pytest.mark.parametrize('name', sorted(STATIONARY & set(FAMILY)))
+def test_nothing_to_do_where_the_gradients_cancel(name):
+    (jacobian, *_), (losses, *_) = data(8)
+    jacobian[3] = -(jacobian[0] + 2 * jacobian[1] + 0.5 * jacobian[2])
+    direction, _, _ = run(name)(jacobian, losses)
+    assert np.linalg.norm(direction) < 1e-5 * np.linalg.norm(jacobian)
 
 
 @pytest.mark.parametrize(
