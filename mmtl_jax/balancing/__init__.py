@@ -10,6 +10,7 @@ from mmtl_jax.balancing.priority import dynamic_task_priority
 from mmtl_jax.balancing.random_loss_weighting import random_loss_weighting
 from mmtl_jax.balancing.scalarization import cosmos, gls, pbi, stch
 from mmtl_jax.balancing.static import equal, fixed, scheduled
+from mmtl_jax.balancing.surgery import gradvac, pcgrad
 from mmtl_jax.balancing.uncertainty import uncertainty
 from mmtl_jax.balancing.wrappers import clip_norm, ema, every
 
@@ -29,8 +30,10 @@ __all__ = [
     'fixed',
     'from_weighting',
     'gls',
+    'gradvac',
     'imtl_l',
     'pbi',
+    'pcgrad',
     'per_group',
     'random_loss_weighting',
     'scheduled',

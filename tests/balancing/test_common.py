@@ -30,6 +30,8 @@ ARGUMENTS = {
     'famo': {'min_losses': [-0.1, 0.0, 0.0, -1.0]},
     'imtl_l': {'learning_rate': 0.1},
     'dynamic_task_priority': {'gamma': [0.0, 1.0, 1.0, 2.0]},
+    'pcgrad': {},
+    'gradvac': {},
     'ema': {'balancer': {'name': 'imtl_l', 'learning_rate': 0.1}},
     'every': {'balancer': {'name': 'gls'}, 'steps': 2},
     'clip_norm': {'balancer': 'equal', 'max_norm': 0.5},
@@ -37,7 +39,7 @@ ARGUMENTS = {
     'from_weighting': {'weighting': lambda gramian, active: 1.0 + (jnp.diagonal(gramian) >= jnp.max(gramian))},
 }
 # They draw by the place of a task, so without one, or in another order, the others get other numbers.
-RANDOM = {'random_loss_weighting'}
+RANDOM = {'random_loss_weighting', 'pcgrad', 'gradvac'}
 # The direction for a Jacobian times c is that times c to this power; None where an absolute size is part of the method.
 DEGREES = {'clip_norm': None}
 # What a task that is alone gets is its gradient times this at the first step; None where it depends on its size.
