@@ -1,8 +1,10 @@
 """Balancing: how much each task counts in the gradient of the shared parameters."""
 
 from mmtl_jax.balancing.aggregate import aggregate
+from mmtl_jax.balancing.alignment import aligned_mtl
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, from_weighting
 from mmtl_jax.balancing.dwa import dwa
+from mmtl_jax.balancing.equiangular import conflict_free, imtl, imtl_g
 from mmtl_jax.balancing.famo import famo
 from mmtl_jax.balancing.imtl_l import imtl_l
 from mmtl_jax.balancing.per_group import per_group
@@ -19,7 +21,9 @@ __all__ = [
     'Rows',
     'Signals',
     'aggregate',
+    'aligned_mtl',
     'clip_norm',
+    'conflict_free',
     'cosmos',
     'dwa',
     'dynamic_task_priority',
@@ -31,6 +35,8 @@ __all__ = [
     'from_weighting',
     'gls',
     'gradvac',
+    'imtl',
+    'imtl_g',
     'imtl_l',
     'pbi',
     'pcgrad',
