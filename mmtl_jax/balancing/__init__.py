@@ -9,8 +9,11 @@ from mmtl_jax.balancing.famo import famo
 from mmtl_jax.balancing.imtl_l import imtl_l
 from mmtl_jax.balancing.per_group import per_group
 from mmtl_jax.balancing.priority import dynamic_task_priority
+from mmtl_jax.balancing.random_gradients import random
 from mmtl_jax.balancing.random_loss_weighting import random_loss_weighting
+from mmtl_jax.balancing.robust import krum, trimmed_mean
 from mmtl_jax.balancing.scalarization import cosmos, gls, pbi, stch
+from mmtl_jax.balancing.sign_dropout import graddrop
 from mmtl_jax.balancing.static import equal, fixed, scheduled
 from mmtl_jax.balancing.surgery import gradvac, pcgrad
 from mmtl_jax.balancing.uncertainty import uncertainty
@@ -34,15 +37,19 @@ __all__ = [
     'fixed',
     'from_weighting',
     'gls',
+    'graddrop',
     'gradvac',
     'imtl',
     'imtl_g',
     'imtl_l',
+    'krum',
     'pbi',
     'pcgrad',
     'per_group',
+    'random',
     'random_loss_weighting',
     'scheduled',
     'stch',
+    'trimmed_mean',
     'uncertainty',
 ]

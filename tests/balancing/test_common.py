@@ -36,6 +36,10 @@ ARGUMENTS = {
     'imtl': {'learning_rate': 0.1},
     'conflict_free': {'preference': [1.0, 0.5, 2.0, 1.5]},
     'aligned_mtl': {'preference': [1.0, 0.5, 2.0, 1.5]},
+    'graddrop': {'leak': [0.0, 0.2, 0.5, 1.0]},
+    'random': {},
+    'krum': {'num_byzantine': 0},
+    'trimmed_mean': {},
     'ema': {'balancer': {'name': 'imtl_l', 'learning_rate': 0.1}},
     'every': {'balancer': {'name': 'gls'}, 'steps': 2},
     'clip_norm': {'balancer': 'equal', 'max_norm': 0.5},
@@ -43,7 +47,7 @@ ARGUMENTS = {
     'from_weighting': {'weighting': lambda gramian, active: 1.0 + (jnp.diagonal(gramian) >= jnp.max(gramian))},
 }
 # They draw by the place of a task, so without one, or in another order, the others get other numbers.
-RANDOM = {'random_loss_weighting', 'pcgrad', 'gradvac'}
+RANDOM = {'random_loss_weighting', 'pcgrad', 'gradvac', 'graddrop'}
 # The direction for a Jacobian times c is that times c to this power; None where an absolute size is part of the method.
 DEGREES = {'clip_norm': None}
 # What a task that is alone gets is its gradient times this at the first step; None where it depends on its size.
