@@ -3,9 +3,12 @@
 from mmtl_jax.balancing.aggregate import aggregate
 from mmtl_jax.balancing.alignment import aligned_mtl
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, from_weighting
+from mmtl_jax.balancing.double_sampling import modo, sdmgrad
 from mmtl_jax.balancing.dwa import dwa
 from mmtl_jax.balancing.equiangular import conflict_free, imtl, imtl_g
+from mmtl_jax.balancing.excess_risk import excess_mtl
 from mmtl_jax.balancing.famo import famo
+from mmtl_jax.balancing.gradnorm import gradnorm
 from mmtl_jax.balancing.imtl_l import imtl_l
 from mmtl_jax.balancing.per_group import per_group
 from mmtl_jax.balancing.priority import dynamic_task_priority
@@ -16,6 +19,7 @@ from mmtl_jax.balancing.scalarization import cosmos, gls, pbi, stch
 from mmtl_jax.balancing.sign_dropout import graddrop
 from mmtl_jax.balancing.static import equal, fixed, scheduled
 from mmtl_jax.balancing.surgery import gradvac, pcgrad
+from mmtl_jax.balancing.tracking import db_mtl, moco
 from mmtl_jax.balancing.uncertainty import uncertainty
 from mmtl_jax.balancing.wrappers import clip_norm, ema, every
 
@@ -28,27 +32,33 @@ __all__ = [
     'clip_norm',
     'conflict_free',
     'cosmos',
+    'db_mtl',
     'dwa',
     'dynamic_task_priority',
     'ema',
     'equal',
     'every',
+    'excess_mtl',
     'famo',
     'fixed',
     'from_weighting',
     'gls',
     'graddrop',
+    'gradnorm',
     'gradvac',
     'imtl',
     'imtl_g',
     'imtl_l',
     'krum',
+    'moco',
+    'modo',
     'pbi',
     'pcgrad',
     'per_group',
     'random',
     'random_loss_weighting',
     'scheduled',
+    'sdmgrad',
     'stch',
     'trimmed_mean',
     'uncertainty',

@@ -40,6 +40,12 @@ ARGUMENTS = {
     'random': {},
     'krum': {'num_byzantine': 0},
     'trimmed_mean': {},
+    'gradnorm': {'alpha': 0.5},
+    'moco': {},
+    'db_mtl': {},
+    'excess_mtl': {},
+    'modo': {},
+    'sdmgrad': {},
     'ema': {'balancer': {'name': 'imtl_l', 'learning_rate': 0.1}},
     'every': {'balancer': {'name': 'gls'}, 'steps': 2},
     'clip_norm': {'balancer': 'equal', 'max_norm': 0.5},
@@ -59,6 +65,8 @@ ALONE = {
     'cosmos': 0.2,
     'dynamic_task_priority': None,
     'clip_norm': None,
+    'moco': 0.5,
+    'db_mtl': None,
 }
 
 FAMILY = [
