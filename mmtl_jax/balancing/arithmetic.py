@@ -1,4 +1,4 @@
-"""Arithmetic of the methods: division that knows zero, one factor per task."""
+"""Arithmetic of the methods: division that knows zero, one factor per task, one random key per step."""
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,15 @@ def scale_tasks(factors: Array, tree: PyTree) -> PyTree:
 def along_tasks(values: Array, like: Array) -> Array:
     """Returns `values [T]` with as many axes as `like [T, ...]`."""
     return values.reshape((-1,) + (1,) * (like.ndim - 1))
+
+
+def next_key(key: Array) -> Array:
+    """Returns the random key of the next step, for a key that began as `jax.random.PRNGKey(seed)`.
+
+    It counts in the first word, which is 0 for every seed of 32 bits, and so needs no random numbers itself: a split
+    would take as long to compile as the draw.
+    """
+    return key.at[0].add(1)
 
 
 def zeros_per_task(num_tasks: int, gradient: PyTree) -> PyTree:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.balancing import simplex
+from mmtl_jax.balancing.arithmetic import next_key
 from mmtl_jax.balancing.base import Balancer, Signals
 from mmtl_jax.core.types import Array
 
@@ -22,10 +23,9 @@ def random(*, seed: int = 0) -> Balancer:
     """
 
     def update(signals: Signals, key: Array) -> tuple[Array, Array]:
-        key, draw = jax.random.split(key)
         active = signals.active
-        numbers = jax.random.normal(draw, active.shape, signals.gramian.dtype)
+        numbers = jax.random.normal(key, active.shape, signals.gramian.dtype)
         # The k-th number is for the k-th active task, as if the others did not exist.
-        return simplex.softmax(numbers[jnp.cumsum(active) - 1], active), key
+        return simplex.softmax(numbers[jnp.cumsum(active) - 1], active), next_key(key)
 
     return Balancer(init=lambda num_tasks: jax.random.PRNGKey(seed), update=update, needs='gramian', heads='own')

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmtl_jax.balancing.arithmetic import along_tasks, next_key
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, check_length
 from mmtl_jax.core.types import Array, PyTree
 
@@ -43,13 +44,12 @@ def graddrop(leak: float | Sequence[float] = 0.0, *, seed: int = 0) -> Balancer:
         return jax.random.PRNGKey(seed)
 
     def update(signals: Signals, key: Array) -> tuple[Rows, Array]:
-        key, draw = jax.random.split(key)
         leaves, structure = jax.tree.flatten(signals.jacobian)
         kept = [
-            keep_one_sign(leaf, jax.random.uniform(jax.random.fold_in(draw, index), leaf.shape[1:]), leak)
+            keep_one_sign(leaf, jax.random.uniform(jax.random.fold_in(key, index), leaf.shape[1:]), leak)
             for index, leaf in enumerate(leaves)
         ]
-        return Rows(jax.tree.unflatten(structure, kept)), key
+        return Rows(jax.tree.unflatten(structure, kept)), next_key(key)
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own')
 
@@ -66,5 +66,5 @@ def keep_one_sign(gradients: Array, uniform: Array, leak: Any = 0.0) -> Array:
     # U < P, multiplied out.
     positive = uniform * 2 * size < size + total
     keep = (gradients > 0) == positive[None]
-    shares = jnp.asarray(leak, gradients.dtype).reshape((-1,) + (1,) * (gradients.ndim - 1))
+    shares = along_tasks(jnp.asarray(leak, gradients.dtype), gradients)
     return jnp.where(keep, gradients, shares * gradients)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.balancing.arithmetic import reciprocal
+from mmtl_jax.balancing.arithmetic import next_key, reciprocal
 from mmtl_jax.balancing.base import Balancer, Signals, mask_inactive
 from mmtl_jax.balancing.unit_rows import unit_rows
 from mmtl_jax.core.types import Array
@@ -135,10 +135,12 @@ def _visits(key: Array, active: Array, shuffle: bool) -> tuple[Array, Array]:
     tasks = jnp.arange(num_tasks)
     if not shuffle:
         return key, jnp.broadcast_to(tasks[:, None], (num_tasks, num_tasks))
-    key, draw = jax.random.split(key)
-    numbers = jax.vmap(lambda task: jax.random.uniform(jax.random.fold_in(draw, task), (num_tasks,)))(tasks)
+    numbers = jax.random.uniform(key, (num_tasks**2,))
     rank = jnp.cumsum(active) - 1
-    return key, jnp.argsort(numbers[rank][:, rank], axis=1).T
+    row, column = rank[:, None], rank[None, :]
+    # Counts the entries of a square in shells around its corner, so that a larger one keeps the numbers of a smaller.
+    shell = jnp.maximum(row, column)
+    return next_key(key), jnp.argsort(numbers[shell**2 + shell + row - column], axis=1).T
 
 
 def _weights(changes: Array, order: Array, length: Array) -> Array:
