@@ -1,6 +1,7 @@
 """Weights drawn anew at every step."""
 
 import jax
+import jax.numpy as jnp
 
 from mmtl_jax.balancing.base import Balancer, Signals, active_softmax
 from mmtl_jax.core.types import Array
@@ -11,7 +12,7 @@ def random_loss_weighting(*, seed: int = 0) -> Balancer:
 
     w = softmax(z) with z drawn from the standard normal distribution at every step; the softmax is over the active
     tasks, so the weights always sum to 1, as in the paper, LibMTL and TorchJD's scalarizer (factor 1). The mean of each
-    weight is 1 / T, against 1 for `equal`. What a task draws goes with its place among the tasks.
+    weight is 1 / T, against 1 for `equal`. The k-th active task gets the k-th number, so those that sit out draw none.
 
     Task-own parameters get their gradient times the weight: the losses are weighted, and they are part of them.
 
@@ -24,6 +25,7 @@ def random_loss_weighting(*, seed: int = 0) -> Balancer:
 
     def update(signals: Signals, key: Array) -> tuple[Array, Array]:
         key, draw = jax.random.split(key)
-        return active_softmax(jax.random.normal(draw, signals.losses.shape, signals.losses.dtype), signals.active), key
+        numbers = jax.random.normal(draw, signals.losses.shape, signals.losses.dtype)
+        return active_softmax(numbers[jnp.cumsum(signals.active) - 1], signals.active), key
 
     return Balancer(init=init, update=update)
