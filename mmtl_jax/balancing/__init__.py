@@ -2,14 +2,18 @@
 
 from mmtl_jax.balancing.aggregate import aggregate
 from mmtl_jax.balancing.alignment import aligned_mtl
+from mmtl_jax.balancing.bargaining import fairgrad, nash_mtl
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, from_weighting
+from mmtl_jax.balancing.conflict_averse import cagrad
 from mmtl_jax.balancing.double_sampling import modo, sdmgrad
+from mmtl_jax.balancing.dual_cone import dual_projection, upgrad
 from mmtl_jax.balancing.dwa import dwa
 from mmtl_jax.balancing.equiangular import conflict_free, imtl, imtl_g
 from mmtl_jax.balancing.excess_risk import excess_mtl
 from mmtl_jax.balancing.famo import famo
 from mmtl_jax.balancing.gradnorm import gradnorm
 from mmtl_jax.balancing.imtl_l import imtl_l
+from mmtl_jax.balancing.minimum_norm import mgda
 from mmtl_jax.balancing.per_group import per_group
 from mmtl_jax.balancing.priority import dynamic_task_priority
 from mmtl_jax.balancing.random_gradients import random
@@ -29,16 +33,19 @@ __all__ = [
     'Signals',
     'aggregate',
     'aligned_mtl',
+    'cagrad',
     'clip_norm',
     'conflict_free',
     'cosmos',
     'db_mtl',
+    'dual_projection',
     'dwa',
     'dynamic_task_priority',
     'ema',
     'equal',
     'every',
     'excess_mtl',
+    'fairgrad',
     'famo',
     'fixed',
     'from_weighting',
@@ -50,8 +57,10 @@ __all__ = [
     'imtl_g',
     'imtl_l',
     'krum',
+    'mgda',
     'moco',
     'modo',
+    'nash_mtl',
     'pbi',
     'pcgrad',
     'per_group',
@@ -62,4 +71,5 @@ __all__ = [
     'stch',
     'trimmed_mean',
     'uncertainty',
+    'upgrad',
 ]

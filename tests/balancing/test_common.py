@@ -46,6 +46,12 @@ ARGUMENTS = {
     'excess_mtl': {},
     'modo': {},
     'sdmgrad': {},
+    'mgda': {'normalization': 'loss'},
+    'upgrad': {},
+    'dual_projection': {'preference': [0.1, 0.4, 0.3, 0.2]},
+    'cagrad': {},
+    'nash_mtl': {},
+    'fairgrad': {'alpha': 2.0, 'max_norm': None},
     'ema': {'balancer': {'name': 'imtl_l', 'learning_rate': 0.1}},
     'every': {'balancer': {'name': 'gls'}, 'steps': 2},
     'clip_norm': {'balancer': 'equal', 'max_norm': 0.5},
@@ -55,9 +61,14 @@ ARGUMENTS = {
 # They draw in the order of the tasks.
 ORDERED = {'pcgrad', 'gradvac', 'graddrop', 'random', 'random_loss_weighting'}
 # The direction for a Jacobian times c is that times c to this power; None where an absolute size is part of the method.
-DEGREES = {'clip_norm': None}
+DEGREES = {'clip_norm': None, 'nash_mtl': 0, 'fairgrad': -1 / 3}
 # What a task that is alone gets is its gradient times this at the first step; None where it depends on its size.
 ALONE = {
+    'mgda': None,
+    'dual_projection': 0.1,
+    'cagrad': 1.2,
+    'nash_mtl': None,
+    'fairgrad': None,
     'fixed': 0.5,
     'uncertainty': 0.5,
     'from_weighting': 2.0,

@@ -1,0 +1,117 @@
+"""The best worst improvement within a ball around the mean gradient: CAGrad."""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from mmtl_jax.balancing.base import Balancer, from_weighting
+from mmtl_jax.balancing.minimum_norm import is_stationary
+from mmtl_jax.balancing.nonnegative import nonnegative_quadratic
+from mmtl_jax.balancing.unit_rows import unit_rows
+from mmtl_jax.core.types import Array
+
+RESCALE = {0: lambda c: 1.0, 1: lambda c: 1 / (1 + c**2), 2: lambda c: 1 / (1 + c)}
+# Of Newton's method in the least gain; it takes about 5.
+MAX_STEPS = 50
+
+
+def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c: float) -> Array:
+    """Returns how far the mean moves to the best least gain, as a combination of unit rows.
+
+    With unit rows U, lengths 1 / h and the mean m = U'v, the direction d is the one within c |m| of m with the largest
+    least gain, level = min over t of u_t . d / h_t. Turned around: the direction nearest to m with
+
+        Ud >= level h    is    d = U'(v + x),    x minimising |U'(v + x)|^2 / 2 - level h'x over x >= 0
+
+    (`nonnegative_quadratic`), and its distance to m is a convex, increasing function of the level, with the derivative
+    h'x / |U'x|. Newton's method from above therefore comes down to the level at which the distance is c |m| without
+    passing it, about 5 programs with up to O(T^3) operations each.
+
+    Where no direction is a gain for all, the level cannot exceed 0, and the distance at 0 may be less than c |m|: then
+    many directions in the ball share the best level, and the one nearest to the mean is taken.
+
+    Args:
+      cosines: UU', `[T, T]`.
+      mean: v, `[T]`.
+      ratios: h, `[T]`, scaled to a maximum of 1; 0 for a row that plays no part.
+      capped: bool scalar, whether the level cannot exceed 0.
+      c: radius of the ball over the norm of the mean.
+
+    Returns:
+      x, `[T]`, at least 0.
+    """
+    image = cosines @ mean
+
+    def norm(x: Array) -> Array:
+        return jnp.sqrt(jnp.maximum(x @ cosines @ x, 0))
+
+    def nearest(level: Array) -> Array:
+        return nonnegative_quadratic(cosines, level * ratios - image)
+
+    radius = c * norm(mean)
+    # No gain exceeds the length of its row times that of the direction.
+    highest = jnp.where(capped, 0, radius + norm(mean))
+    first = nearest(highest)
+
+    def outside(state: tuple) -> Array:
+        _, x, count = state
+        return (norm(x) > radius * (1 + 4 * jnp.finfo(mean.dtype).eps)) & (count < MAX_STEPS)
+
+    def newton(state: tuple) -> tuple:
+        level, x, count = state
+        slope = ratios @ x
+        level = level - (norm(x) - radius) * norm(x) / jnp.where(slope > 0, slope, jnp.inf)
+        return level, nearest(level), count + 1
+
+    _, x, _ = lax.while_loop(outside, newton, (highest, first, 0))
+    length = norm(x)
+    on_sphere = x * radius / jnp.where(length > 0, length, 1)
+    return jnp.where(capped & (norm(first) <= radius), first, on_sphere)
+
+
+def cagrad(c: float = 0.5, rescale: int = 1) -> Balancer:
+    """Returns CAGrad: the best worst gain near the mean gradient (Liu et al., 2110.14048, equation 3).
+
+    With g_0 the mean of the gradients, the direction is
+
+        argmax over |d - g_0| <= c |g_0| of min over t of g_t . d    =    g_0 + c |g_0| g_w / |g_w|
+
+    for the w on the simplex that minimises g_w . g_0 + c |g_0| |g_w|, times a factor. Solved exactly (see
+    `conflict_averse`); the solvers of LibMTL, TorchJD and the official code have absolute tolerances, so that small
+    gradients get uniform weights or an update of 0.
+
+    The task-own heads receive their own gradients, as in LibMTL and TorchJD.
+
+    Convention: a mean. With the defaults the direction is LibMTL's; `rescale=0` is the paper's and TorchJD's, and
+    (1 + c^2) times it. The code of Nash-MTL, which it calls CAGrad too, gives T times the direction.
+
+    Degenerate cases. Where no direction is a gain for all (a gradient of 0, or 0 in the convex hull of the directions
+    up to a squared norm of 16 machine epsilons) and the ball reaches the dual cone, every direction in both has the
+    best worst gain, 0; the nearest to g_0 is taken, that of `dual_projection`. TorchJD returns 0 there, LibMTL what its
+    epsilon makes of it. If g_0 is 0, so is the direction. A single task gets its gradient times 1 + c and the factor.
+
+    Args:
+      c: radius of the ball over the norm of g_0, at least 0; 0.5 in LibMTL, 0.4 in the official code.
+      rescale: 0: the factor is 1; 1: 1 / (1 + c^2), the default of LibMTL and the official code; 2: 1 / (1 + c).
+
+    Raises:
+      ValueError: `c` is negative, or `rescale` is another number.
+    """
+    if not (c >= 0 and math.isfinite(c)):
+        raise ValueError(f'c of cagrad must be finite and at least 0, got {c}.')
+    if rescale not in RESCALE:
+        raise ValueError(f'rescale of cagrad must be one of {tuple(RESCALE)}, got {rescale!r}.')
+
+    def weighting(gramian: Array, active: Array) -> Array:
+        rows = unit_rows(gramian, active)
+        uniform = (active / jnp.maximum(jnp.sum(active), 1)).astype(rows.norms.dtype)
+        longest = jnp.max(rows.norms)
+        relative = jnp.where(rows.nonzero, rows.norms / jnp.where(longest > 0, longest, 1), 1)
+        ratios = jnp.where(rows.nonzero, jnp.min(relative) / relative, 0)
+        capped = jnp.any(active & ~rows.nonzero) | is_stationary(rows)
+        mean = jnp.where(rows.nonzero, uniform * relative, 0)
+        x = conflict_averse(rows.cosines, mean, ratios, capped, c)
+        return RESCALE[rescale](c) * (uniform + x / relative)
+
+    return from_weighting(weighting, heads='own')
