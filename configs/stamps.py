@@ -2,6 +2,21 @@
 
     python -m mmtl_jax.train --config=configs/stamps.py --workdir=runs/stamps
 
+took 17.3 minutes on two cores of an AMD EPYC, with everything from scratch: obtaining and preparing the data and an
+empty compilation cache (seed 0; on one core with the data prepared 21 to 25 minutes). On the test split, mean and
+standard deviation over the seeds 0, 1 and 2 (`--config.seed=1`), best checkpoint by validation:
+
+    category per clip      accuracy .678 +- .003, macro-F1 .570 +- .003; without symbols .588 +- .004, .494 +- .003
+    category per stamp     accuracy .770 +- .014, macro-F1 .663 +- .011; without symbols .687 +- .025, .622 +- .034
+    transcript             character error rate .403 +- .002
+    attributes             macro-F1 .641 +- .002
+    language               accuracy .997 +- .001, which tells voices apart: each language has one reader
+    retrieval, R@5 / chance    caption to speech 6.7, speech to caption 6.4, caption to image 3.5, speech to image 2.8,
+                               image to speech 2.7, image to caption 2.6
+
+`python -m experiments.stamps` makes the whole table, docs/results/stamps.md, with a TF-IDF baseline (.619, .544 per
+clip), single modalities and single tasks. Settings were chosen on validation.
+
 The argument names the modalities, and after a slash the tasks, so that every baseline is the same command:
 
     --config=configs/stamps.py:image_caption            without speech, and the tasks that need none
