@@ -31,6 +31,7 @@ setup(
         'array-record',
         'flax>=0.12.8',
         'grain>=0.2.18',
+        'importlib_resources',  # tensorflow-datasets imports it without asking for it
         'jax>=0.10',
         'jiwer',
         'matplotlib',
