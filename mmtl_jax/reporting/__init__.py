@@ -2,6 +2,7 @@
 
 from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
 from mmtl_jax.reporting.figures import write_figures
+from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
 from mmtl_jax.reporting.report import write_report
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
@@ -10,9 +11,12 @@ __all__ = [
     'Answer',
     'Evaluation',
     'Sample',
+    'conflict_curve',
+    'conflict_heat_map',
     'confusion',
     'confusion_matrix',
     'contact_sheet',
+    'gradient_norm_curves',
     'loss_curves',
     'metric_curves',
     'spectrogram',

@@ -13,11 +13,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, clean, dashes, dress, hue, number, panels, spread, write
+from mmtl_jax.reporting.style import (
+    FONT_SIZE,
+    LIGHT,
+    NUM_HUES,
+    dashes,
+    dress,
+    hue,
+    number,
+    panels,
+    shorten,
+    spread,
+    write,
+)
 
 History = Sequence[Mapping[str, Any]]
 Primaries = Mapping[str, tuple[str, bool]]  # task -> (primary metric, higher is better)
 OWN_KEYS = ('step', 'split', 'seconds')
+GRADIENTS = 'gradients/'  # what all tasks' gradients are to one another; see gradients.py
+NO_METRICS = ('loss', 'weight', 'gradient_norm')  # of a task
 CHANCE = '_chance'  # `r5_chance` is what chance reaches of `r5`, and is drawn in its panel
 MAX_POINTS = 1200  # of a raw line: more than a screen has pixels makes the file larger, not the picture better
 WIDTH, HEIGHT = 4.0, 2.5
@@ -64,7 +78,8 @@ def series(history: History, split: str, name: str) -> tuple[np.ndarray, np.ndar
 
 def names_in(history: History) -> list[str]:
     """Returns the names of all values in the history, in the order in which they come up."""
-    return list(dict.fromkeys(name for row in history for name in row if name not in OWN_KEYS))
+    kinds = dict.fromkeys(map(tuple, history))  # lines are many, and with the same names but for a few
+    return list(dict.fromkeys(name for kind in kinds for name in kind if name not in OWN_KEYS))
 
 
 def smooth(values: np.ndarray, span: float) -> np.ndarray:
@@ -176,12 +191,15 @@ def _label_ends(axes: Axes, lines: Sequence[Line], ends: Sequence[tuple[float, f
     # The panel's plot area is about 0.68 of its height; a label needs 1.25 times its font size.
     rows = axes.get_gridspec().nrows
     gap = 1.25 * (FONT_SIZE - 1) / (axes.figure.get_figheight() / rows * 72 * 0.68)
+    # Where hues come up again, a point is not enough to tell the lines apart.
+    dashed = len(lines) > NUM_HUES
+    key = [1.015, 1.07] if dashed else [1.025]
     for line, end, height in zip(lines, ends, spread(heights, gap), strict=True):
-        shape = 's' if line.noisy else 'o'
-        axes.plot(
-            [1.025], [height], marker=shape, markersize=3.5, color=line.colour, transform=axes.transAxes, clip_on=False
-        )
-        write(axes, 1.05, height, f'{clean(line.label, 18)} {number(end[1])}', transform=axes.transAxes, va='center')
+        shape = '' if dashed else 's' if line.noisy else 'o'
+        look = {'color': line.colour, 'linestyle': line.style, 'marker': shape, 'markersize': 3.5, 'clip_on': False}
+        axes.plot(key, [height] * len(key), **look, transform=axes.transAxes)
+        words = f'{shorten(line.label, 18)} {number(end[1])}'
+        write(axes, key[-1] + 0.025, height, words, transform=axes.transAxes, va='center')
 
 
 def panel_figure(panel: Panel, best_step: int | None = None) -> Figure:
@@ -220,10 +238,10 @@ def loss_curves(history: History, tasks: Sequence[str], best_step: int | None = 
 def metric_names(history: History, task: str, primary: str | None = None) -> list[str]:
     """Returns the names of a task's metrics without the task, the primary one first.
 
-    Loss and weight are none, and neither is what chance reaches of another metric.
+    Loss, weight and gradient norm are none, and neither is what chance reaches of another metric.
     """
     metrics = [name.removeprefix(f'{task}/') for name in names_in(history) if name.startswith(f'{task}/')]
-    no_metric = {'loss', 'weight', *(metric + CHANCE for metric in metrics)}
+    no_metric = {*NO_METRICS, *(metric + CHANCE for metric in metrics)}
     return sorted((m for m in metrics if m not in no_metric), key=lambda metric: metric != primary)
 
 
@@ -248,7 +266,8 @@ def _chance_line(history: History, name: str) -> list[Line]:
 
 def run_panels(history: History, tasks: Sequence[str]) -> list[Panel]:
     """Returns a panel for every value that belongs to no task, such as the learning rate."""
-    own = [name for name in names_in(history) if not name.startswith(tuple(f'{task}/' for task in tasks))]
+    others = (GRADIENTS, *(f'{task}/' for task in tasks))
+    own = [name for name in names_in(history) if not name.startswith(others)]
     drawn = [Panel(name.replace('_', ' '), task_lines(history, name, hue(0))) for name in own]
     return [panel for panel in drawn if panel.lines]
 
@@ -287,13 +306,24 @@ def weight_curves(history: History, tasks: Sequence[str]) -> Figure:
       history: rows of `metrics.jsonl`.
       tasks: names, in the order that fixes their colours.
     """
+    return task_curves(history, tasks, 'weight', 'task weights')
+
+
+def task_curves(history: History, tasks: Sequence[str], value: str, title: str) -> Figure:
+    """Returns one panel with a value of every task in training."""
     lines = []
     for index, task in enumerate(tasks):
-        steps, values = series(history, 'train', f'{task}/weight')
+        steps, values = series(history, 'train', f'{task}/{value}')
         if len(steps):
             lines.append(Line(task, steps, values, hue(index), len(steps) > 20, dashes(index)))
-    figure, (axes,) = panels(1, columns=1, width=WIDTH * 1.5, height=HEIGHT * 1.15)
-    draw(axes, Panel('task weights', lines, may_be_log=True))
+    return wide_figure(Panel(title, lines, may_be_log=True))
+
+
+def wide_figure(panel: Panel) -> Figure:
+    """Returns a figure with one panel for many lines, high enough for a name at the end of each."""
+    height = max(HEIGHT * 1.15, 0.6 + 0.14 * len(panel.lines))
+    figure, (axes,) = panels(1, columns=1, width=WIDTH * 1.5, height=height)
+    draw(axes, panel)
     return figure
 
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.samples import Evaluation, Sample
 from mmtl_jax.reporting.style import to_png
 
@@ -58,8 +59,7 @@ def _figures(
         yield 'metrics', curves.metric_curves(history, tasks, best_step, primaries, only_primary=True)
     if any(curves.metric_names(history, task) for task in tasks):
         yield 'all_metrics', curves.metric_curves(history, tasks, best_step, primaries)
-    if any(f'{task}/weight' in names for task in tasks):
-        yield 'weights', curves.weight_curves(history, tasks)
+    yield from balancing_figures(history, tasks)
     if 'examples_per_second' in names:
         yield 'throughput', curves.throughput(history)
     for split, by_task in evaluations.items():

@@ -167,8 +167,8 @@ a { color: inherit; text-underline-offset: 3px }
 .card { background: var(--surface); border: 1px solid var(--grid); border-radius: 10px; padding: 14px 16px }
 .card svg { display: block; width: 100%; height: auto }
 .figure { padding: 8px 8px 6px }
-.wide { max-width: 700px }
-.confusions { grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)) }
+.wide { grid-column: 1 / -1; max-width: 1000px }
+.large { grid-template-columns: repeat(auto-fill, minmax(min(100%, 500px), 1fr)) }
 .card h3 + * { margin-top: 2px }
 section > h3 { margin: 22px 0 10px }
 .tile h3::before, .answer h3::before { content: ""; display: inline-block; width: 10px; height: 10px; margin-right: 7px;

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mmtl_jax.reporting.cells import draw_cells, name_cells
 from mmtl_jax.reporting.samples import Answer, Sample
 from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, clean, dress, panels, write
 
 COUNTS_UP_TO = 30  # classes; with more, the numbers in the cells cannot be read
-NAMES_UP_TO = 60
 DECIBELS = 70.0  # from the loudest point down to black
 
 
@@ -39,48 +38,26 @@ def confusion(matrix: np.ndarray, class_names: Sequence[str] = (), title: str = 
     side = min(max(0.36 * size, 1.6), 9.0) + 1.5
     figure, (axes,) = panels(1, columns=1, width=side + 0.3, height=side)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    _draw_cells(axes, shares)
+    _draw_shares(axes, shares)
     if size <= COUNTS_UP_TO:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             dark = shares[row, column] > 0.85
             colour = '#ffffff' if dark else LIGHT['ink']
             small = FONT_SIZE - (1.0 if matrix.max() < 1000 and size <= 20 else 2.5)
             write(axes, column, row, f'{matrix[row, column]:,}', color=colour, fontsize=small, ha='center', va='center')
-    _name_cells(axes, names, title)
+    name_cells(axes, names, title)
+    axes.set_xlabel('predicted', fontsize=FONT_SIZE, color=LIGHT['muted'])
+    axes.set_ylabel('expected', fontsize=FONT_SIZE, color=LIGHT['muted'])
     return figure
 
 
-def _draw_cells(axes: Axes, shares: np.ndarray) -> None:
+def _draw_shares(axes: Axes, shares: np.ndarray) -> None:
     """Draws each cell as a square of one hue whose opacity is the share, so that it reads on light and dark pages."""
-    size, gap = len(shares), 0.03 if len(shares) <= COUNTS_UP_TO else 0.0
     rows, columns = np.nonzero(shares)
-    corner = np.array([[-0.5, -0.5], [0.5, -0.5], [0.5, 0.5], [-0.5, 0.5]]) * (1 - 2 * gap)
     colours = np.ones((len(rows), 4))
     colours[:, :3] = to_rgb(LIGHT['hue-0'])
     colours[:, 3] = 0.08 + 0.92 * shares[rows, columns]
-    centres = np.stack([columns, rows], axis=-1)[:, None, :]
-    # Many borderless squares side by side show seams and make a large SVG: beyond the named sizes they become pixels.
-    cells = PolyCollection(centres + corner, facecolors=colours, linewidths=0, rasterized=size > NAMES_UP_TO)
-    axes.add_collection(cells)
-    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect='equal')
-
-
-def _name_cells(axes: Axes, names: Sequence[str], title: str) -> None:
-    dress(axes, title)
-    axes.grid(visible=False)
-    axes.spines['bottom'].set_visible(False)
-    every = max(1, -(-len(names) // NAMES_UP_TO))
-    places = range(0, len(names), every)
-    size = FONT_SIZE - (0.5 if len(names) <= 20 else 2.5)
-    labels = {'fontsize': size, 'color': LIGHT['ink-2'], 'parse_math': False}
-    shown = [names[place] for place in places]
-    axes.set_yticks(list(places), shown, **labels)
-    upright = max(map(len, shown)) <= 3
-    turned = {} if upright else {'rotation': 45, 'ha': 'right', 'rotation_mode': 'anchor'}
-    axes.set_xticks(list(places), shown, **labels, **turned)
-    axes.tick_params(length=0)
-    axes.set_xlabel('predicted', fontsize=FONT_SIZE, color=LIGHT['muted'])
-    axes.set_ylabel('expected', fontsize=FONT_SIZE, color=LIGHT['muted'])
+    draw_cells(axes, len(shares), rows, columns, colours)
 
 
 def decibels(waveform: np.ndarray, rate: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
 from mmtl_jax.reporting.resources import resources_section
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample
@@ -20,6 +21,7 @@ from mmtl_jax.reporting.style import NUM_HUES, finite, number, to_svg
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
 SOUNDS = 8  # a sound costs about 100 kB
 SAMPLES = 24
+WIDE = 7.5  # inches; a wider figure gets the page's whole width
 
 
 def write_report(
@@ -145,7 +147,8 @@ def _tile(index: int, task: str, primary: tuple[str, bool], values: Mapping[str,
     )
 
 
-def _card(figure: Figure, prefix: str, wide: bool = False) -> Html:
+def _card(figure: Figure, prefix: str) -> Html:
+    wide = figure.get_figwidth() > WIDE
     return tag('div', Html(to_svg(figure, prefix)), class_='card figure wide' if wide else 'card figure')
 
 
@@ -164,8 +167,9 @@ def _curves(primaries: curves.Primaries, history: curves.History, best_step: int
     for label, panels in groups.items():
         if panels:
             parts += [tag('h3', label), _panel_cards(panels, f'{label[0]}-', best_step)]
-    if any(f'{task}/weight' in curves.names_in(history) for task in tasks):
-        parts += [tag('h3', 'Balancing'), _card(curves.weight_curves(history, tasks), 'w', wide=True)]
+    balancing = [_card(figure, name) for name, figure in balancing_figures(history, tasks)]
+    if balancing:
+        parts += [tag('h3', 'Balancing'), tag('div', balancing, class_='grid large')]
     for label, panels in folded.items():
         if panels:
             cards = _panel_cards(panels, f'{label[0]}-', best_step)
@@ -187,7 +191,7 @@ def _confusions(evaluations: Evaluations) -> list[Html]:
     if not cards:
         return []
     note = 'Rows: what was expected. Columns: what was predicted. Colour: share of the row. Number: examples.'
-    return [tag('p', note, class_='note'), tag('div', cards, class_='grid confusions')]
+    return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')]
 
 
 def _most_confused(evaluation: Evaluation, most: int = 3) -> str:

@@ -55,6 +55,13 @@ def clean(text: object, limit: int = 0) -> str:
     return line if not limit or len(line) <= limit else line[: limit - 1].rstrip() + '…'
 
 
+def shorten(name: object, limit: int) -> str:
+    """Returns a name on one line; a longer one loses its middle, since names often differ at their ends."""
+    line = clean(name)
+    tail = (limit - 1) // 2
+    return line if len(line) <= limit else f'{line[: limit - 1 - tail]}…{line[-tail:]}'
+
+
 def number(value: float) -> str:
     """Returns a number as people read it: `0.613`, `12.4`, `1,234`, `1.2e-05`."""
     if not math.isfinite(value):

@@ -1,5 +1,6 @@
 """A small made-up run: what `metrics.jsonl`, `summary.json` and a data set would give."""
 
+import itertools
 import math
 
 import numpy as np
@@ -32,6 +33,20 @@ def history(num_steps=60, every=20):
             }
             rows.append({'step': step, 'split': 'validation', 'seconds': 0.5 * step, 'category/loss': 1.0, **scores})
     return rows
+
+
+def with_gradients(rows, tasks, every=5):
+    """Returns the rows with the gradients' measures in some rows of training: in turn all pairs agree and conflict."""
+    pairs = list(itertools.combinations(tasks, 2))
+    measured = []
+    for row in rows:
+        if row['split'] == 'train' and row['step'] % every == 0:
+            sign = -1 if row['step'] % (2 * every) == 0 else 1
+            cosines = {f'gradients/cosine/{a}/{b}': sign * 0.3 / (index + 1) for index, (a, b) in enumerate(pairs)}
+            norms = {f'{task}/gradient_norm': 10.0**index for index, task in enumerate(tasks)}
+            row = {**row, **norms, 'gradients/conflicts': float(sign < 0), **cosines}
+        measured.append(row)
+    return measured
 
 
 def sample(name='animals/penguin_bg', rate=16000, dtype=np.int16):

@@ -55,6 +55,13 @@ def test_numbers_are_readable(value, text):
     assert style.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ('name', 'short'), [('a_b', 'a_b'), ('attribute_12', 'attr…e_12'), ('two\nlines', 'two lines')]
+)
+def test_a_name_keeps_its_ends(name, short):
+    assert style.shorten(name, 9) == short
+
+
 def test_losses_have_a_panel_per_task_and_the_best_step():
     figure = reporting.loss_curves(runs.history(), ['category', 'transcript', 'unknown'], best_step=40)
     assert [axes.get_title(loc='left') for axes in figure.axes] == ['category', 'transcript']
