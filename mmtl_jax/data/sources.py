@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from mmtl_jax.data.transforms.base import Example
 
 # Importing the module registers the builder with TFDS.
-OWN_BUILDERS = {'synthetic': 'mmtl_jax.data.builders.synthetic', 'stamps': 'mmtl_jax.data.builders.stamps'}
+OWN_BUILDERS = {name: f'mmtl_jax.data.builders.{name}' for name in ('multi_mnist', 'stamps', 'synthetic')}
 # Examples of one's own source that are read to learn its keys.
 LOOK_AT = 16
 DOTTED_PATH = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
@@ -58,9 +58,9 @@ def load_source(
     """Returns the examples of one split.
 
     Args:
-      name: a TFDS name, such as 'synthetic', 'stamps', 'mnist' or 'name/config', prepared on first use; or the dotted
-        path of a function `f(split, **builder_kwargs)` that returns anything with `len` and integer indexing, whose
-        examples are mappings.
+      name: a TFDS name, such as 'synthetic', 'stamps', 'multi_mnist' or 'name/config', prepared on first use; or the
+        dotted path of a function `f(split, **builder_kwargs)` that returns anything with `len` and integer indexing,
+        whose examples are mappings.
       split: the split's name; TFDS slices such as 'train[:80%]' work too.
       data_dir: where TFDS keeps its data, default `~/tensorflow_datasets`.
       builder_kwargs: arguments of the builder or of the function.

@@ -8,6 +8,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from mmtl_jax.data.builders.numbered import SPLITS, Numbered
+
 SHAPES = ('circle', 'square', 'triangle', 'cross', 'ring', 'bar')
 COLOURS = {
     'red': (220, 40, 40),
@@ -69,7 +71,7 @@ class SyntheticConfig(tfds.core.BuilderConfig):
             raise ValueError(f'synthetic: image_size must be at least 16 pixels, got {self.image_size}.')
 
 
-class Synthetic(tfds.core.GeneratorBasedBuilder):
+class Synthetic(Numbered):
     """Scenes of coloured shapes with a caption, a tone sequence and a table row.
 
     Inputs:
@@ -100,34 +102,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version('1.0.0')
-    BUILDER_CONFIGS = []
-
-    def __init__(self, *, data_dir=None, config=None, version=None, file_format='array_record', **numbers: Any):
-        """Makes a builder for one set of numbers.
-
-        Args:
-          data_dir: the TFDS data folder.
-          config: a `SyntheticConfig`; None makes one from `numbers`.
-          version: the version of the data set.
-          file_format: array_record, which needs no TensorFlow.
-          **numbers: the attributes of `SyntheticConfig`, such as `num_train`.
-        """
-        if config is None:
-            fields = [field.name for field in dataclasses.fields(SyntheticConfig)]
-            known = fields[fields.index('num_train') :]
-            unknown = sorted(set(numbers) - set(known))
-            if unknown:
-                raise ValueError(f'synthetic has no argument {unknown[0]!r}; it takes {known}.')
-            values = {field: numbers.get(field, getattr(SyntheticConfig, field)) for field in known}
-            name = '-'.join(f'{field}_{value}'.replace('num_', '') for field, value in values.items())
-            config = SyntheticConfig(name=name, **values)
-        super().__init__(data_dir=data_dir, config=config, version=version, file_format=file_format)
-
-    @classmethod
-    def _create_builder_config(cls, builder_config: SyntheticConfig, version: Any) -> SyntheticConfig:
-        """Returns the configuration as it is: there is no list of allowed ones, which TFDS would warn about."""
-        del version
-        return builder_config
+    CONFIG = SyntheticConfig
 
     def _info(self) -> tfds.core.DatasetInfo:
         """Returns the features of one example."""
@@ -157,8 +132,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         """Returns one generator for each split; nothing is downloaded."""
         del dl_manager
-        sizes = {name: getattr(self.builder_config, f'num_{name}') for name in ('train', 'validation', 'test')}
-        return {name: self._generate_examples(name, size) for name, size in sizes.items() if size}
+        return {name: self._generate_examples(name, size) for name, size in self.split_sizes().items()}
 
     def _generate_examples(self, split: str, size: int) -> Iterator[tuple[str, dict]]:
         """Yields the examples of one split."""
@@ -169,7 +143,7 @@ class Synthetic(tfds.core.GeneratorBasedBuilder):
 
 def make_example(config: SyntheticConfig, split: str, index: int) -> dict[str, Any]:
     """Returns example `index` of `split`; the image is a uint8 array."""
-    rng = np.random.default_rng([config.seed, ('train', 'validation', 'test').index(split), index])
+    rng = np.random.default_rng([config.seed, SPLITS.index(split), index])
     shape, colour = int(rng.integers(len(SHAPES))), int(rng.integers(len(COLOURS)))
     material, timbre, place = (int(rng.integers(n)) for n in (len(MATERIALS), len(TIMBRES), len(PLACES)))
     count = int(rng.integers(1, MAX_COUNT + 1))
