@@ -1,0 +1,56 @@
+"""Delta m, against numbers that others published."""
+
+import pytest
+
+from mmtl_jax.metrics import delta_m
+
+# NYUv2, single tasks and Nash-MTL: table 3 of 2202.01017, where Delta_m is -4.04 from values with more digits.
+NYUV2 = {
+    'segmentation/iou': (0.3830, 0.4013, True),
+    'segmentation/accuracy': (0.6376, 0.6593, True),
+    'depth/absolute': (0.6754, 0.5261, False),
+    'depth/relative': (0.2780, 0.2171, False),
+    'normals/mean': (25.01, 25.26, False),
+    'normals/median': (19.21, 20.08, False),
+    'normals/within_11': (0.3014, 0.2840, True),
+    'normals/within_22': (0.5720, 0.5547, True),
+    'normals/within_30': (0.6915, 0.6815, True),
+}
+
+
+def columns(rows):
+    return [{key: row[column] for key, row in rows.items()} for column in (1, 0, 2)]
+
+
+def test_published_numbers_of_nash_mtl():
+    assert delta_m(*columns(NYUV2)) == pytest.approx(-4.04, abs=0.02)
+
+
+def test_the_example_in_libmtls_documentation():
+    # ((-3/96 - 1/98) / 2 + 0.3/0.2) / 2: the mean of each task first.
+    rows = {'a/0': (96, 93, True), 'a/1': (98, 99, False), 'b/0': (0.2, 0.5, True)}
+    assert delta_m(*columns(rows), convention='libmtl') == pytest.approx(73.96365, abs=1e-4)
+    assert delta_m(*columns(rows)) == pytest.approx(100 * (3 / 96 + 1 / 98 - 1.5) / 3)
+
+
+def test_with_one_metric_a_task_the_conventions_differ_in_the_sign_alone():
+    values, single, higher = {'a/x': 0.9, 'b/y': 3.0, 'b/z': 7}, {'a/x': 1.0, 'b/y': 2.0}, {'a/x': True, 'b/y': False}
+    assert delta_m(values, single, higher) == pytest.approx(30.0)
+    assert delta_m(values, single, higher, convention='libmtl') == pytest.approx(-30.0)
+    assert delta_m(single, single, higher) == 0.0
+
+
+@pytest.mark.parametrize(
+    ('values', 'baselines', 'options', 'message'),
+    [
+        ({}, {'a/x': 1.0}, {}, r"values lack 'a/x'; they have \[\]"),
+        ({'a/x': 1.0}, {'b/x': 1.0}, {}, r"baselines lack 'a/x'; they have \['b/x'\]"),
+        ({'a/x': 1.0}, {'a/x': 0.0}, {}, "the baseline of 'a/x' is 0.0; it must be above 0 for a percentage"),
+        ({'a/x': 1.0}, {'a/x': 1.0}, {'convention': 'percent'}, "must be one of .*, got 'percent'"),
+    ],
+)
+def test_what_has_no_delta(values, baselines, options, message):
+    with pytest.raises(ValueError, match=message):
+        delta_m(values, baselines, {'a/x': True}, **options)
+    with pytest.raises(ValueError, match='at least one metric'):
+        delta_m({}, {}, {})
