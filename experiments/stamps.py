@@ -10,25 +10,18 @@ import dataclasses
 import itertools
 import json
 import pathlib
-import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 
+from experiments.runs import Options, call, cell, machines, run_experiment, table, train_run
 from mmtl_jax import data
 from mmtl_jax.core.files import read_json
-
-RUNS = flags.DEFINE_string('runs', 'runs/results', 'Directory of the runs.')
-OUT = flags.DEFINE_string('out', 'docs/results/stamps.md', 'Page to write.')
-SEEDS = flags.DEFINE_integer('seeds', 3, 'Seeds per row.')
-TRAIN = flags.DEFINE_bool('train', True, 'Train what is missing.')
-ROWS = flags.DEFINE_list('rows', None, 'Names of the rows to train; all by default.')
 
 # Name of the row -> argument of configs/stamps.py.
 ARGUMENTS = {
@@ -150,35 +143,11 @@ def run_scores(run: pathlib.Path, truth: dict[str, int], symbols: int) -> dict[s
     return scores
 
 
-def train_run(run: pathlib.Path, argument: str, seed: int) -> None:
+def train_and_predict(run: pathlib.Path, argument: str, seed: int) -> None:
     """Trains a run and predicts the test split, if that has not been done."""
-    config = f'configs/stamps.py:{argument}' if argument else 'configs/stamps.py'
-    if not (run / 'summary.json').exists():
-        _call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}')
+    train_run(run, f'configs/stamps.py:{argument}' if argument else 'configs/stamps.py', seed)
     if not (run / 'test.jsonl').exists():
-        _call('mmtl_jax.predict', f'--workdir={run}', '--split=test', f'--out={run}/test.jsonl')
-
-
-def _call(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, '-m', module, *arguments], check=True)
-
-
-def table(rows: dict[str, list[dict[str, float]]], names: Iterable[str]) -> str:
-    """Returns a Markdown table of mean and standard deviation over the seeds."""
-    names = [name for name in names if any(name in scores for runs in rows.values() for scores in runs)]
-    lines = ['| run | seeds | ' + ' | '.join(names) + ' |', '|---' * (len(names) + 2) + '|']
-    for row, runs in rows.items():
-        cells = [_cell([scores[name] for scores in runs if name in scores]) for name in names]
-        if any(cells):
-            lines.append(f'| {row} | {len(runs)} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
-
-
-def _cell(values: Sequence[float]) -> str:
-    if not values:
-        return ''
-    spread = f' ± {np.std(values, ddof=1):.3f}' if len(values) > 1 else ''
-    return f'{np.mean(values):.3f}{spread}'
+        call('mmtl_jax.predict', f'--workdir={run}', '--split=test', f'--out={run}/test.jsonl')
 
 
 def against_single_tasks(rows: dict[str, list[dict[str, float]]]) -> str:
@@ -189,7 +158,7 @@ def against_single_tasks(rows: dict[str, list[dict[str, float]]]) -> str:
         if alone and joint:
             gain = (np.mean(joint) - np.mean(alone)) * (1 if higher_is_better else -1)
             verdict = f'{"better" if gain > 0 else "worse"} by {abs(gain):.3f}'
-            lines.append(f'| {row} | {score} | {_cell(alone)} | {_cell(joint)} | {verdict} |')
+            lines.append(f'| {row} | {score} | {cell(alone)} | {cell(joint)} | {verdict} |')
     return '\n'.join(lines)
 
 
@@ -222,35 +191,25 @@ def page(rows: dict[str, list[dict[str, float]]], facts: Sequence[str]) -> str:
     ]) + '\n'  # fmt: skip
 
 
-def main(_: list[str]) -> None:
+def work(options: Options) -> None:
     """Trains what is missing and writes the page."""
-    folder = pathlib.Path(RUNS.value)
-    if TRAIN.value:
-        for seed in range(SEEDS.value):
-            for name in ROWS.value or ARGUMENTS:
-                train_run(folder / f'{name}-{seed}', ARGUMENTS[name], seed)
+    if options.train:
+        for seed in range(options.seeds):
+            for name in options.rows:
+                train_and_predict(options.runs / f'{name}-{seed}', ARGUMENTS[name], seed)
     train, validation, test = (data.load_source('stamps', split) for split in ('train', 'validation', 'test'))
     symbols = test.class_names('category').index(SYMBOLS)
     _, categories, names = _columns(test)
     truth = dict(zip(names, categories, strict=True))
     clips, settings = tfidf(train, validation, test)
     rows = {'TF-IDF + logistic regression': [category_scores(clips, symbols)]}
+    finished = []
     for name in ARGUMENTS:
-        runs = [folder / f'{name}-{seed}' for seed in range(SEEDS.value)]
-        found = [run_scores(run, truth, symbols) for run in runs if (run / 'test.jsonl').exists()]
-        rows |= {name: found} if found else {}
-    pathlib.Path(OUT.value).write_text(page(rows, [*facts(folder), settings]))
-
-
-def facts(folder: pathlib.Path) -> list[str]:
-    """Returns what the runs say about their machines."""
-    environments = [read_json(run / 'environment.json') for run in folder.iterdir() if (run / 'test.jsonl').exists()]
-    machines = {
-        f'{found["processor"]}; {found["device_kind"]} x {len(found["devices"])}; jax {found["packages"]["jax"]}'
-        for found in environments
-    }
-    return [f'Machine: {machine}.' for machine in sorted(machines)]
+        runs = [run for run in options.of_row(name) if (run / 'test.jsonl').exists()]
+        rows |= {name: [run_scores(run, truth, symbols) for run in runs]} if runs else {}
+        finished += runs
+    options.out.write_text(page(rows, [*machines(finished), settings]))
 
 
 if __name__ == '__main__':
-    app.run(main)
+    sys.exit(run_experiment(__doc__, work, rows=ARGUMENTS, out='docs/results/stamps.md'))

@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from configs import stamps, synthetic
+from configs import multi_mnist, stamps, synthetic
 from mmtl_jax.data.builders import stamps_package
 from mmtl_jax.experiment import SECTIONS, plain_config
 from tests.data.builders import miniature_stamps
@@ -133,3 +133,48 @@ def test_the_stamps_train_from_end_to_end_on_a_miniature_of_their_package(argume
     report = (workdir / 'report.html').read_text()
     assert 'data:image/' in report
     assert '<audio' in report, 'the recording is shown, also where the model does not hear it'
+
+
+# --- MultiMNIST ---
+
+
+@pytest.mark.parametrize(
+    ('argument', 'tasks', 'method'),
+    [
+        ('', ('left', 'right'), 'equal'),
+        ('cagrad', ('left', 'right'), 'cagrad'),
+        ('left_only', ('left',), 'equal'),
+        ('right_only', ('right',), 'equal'),
+    ],
+)
+def test_the_argument_of_multi_mnist_names_a_method_or_a_task(argument, tasks, method):
+    config = multi_mnist.get_config(argument)
+    assert tuple(config.tasks) == tuple(config.data.targets) == tasks
+    assert config.balancing.name == method
+
+
+SMALL_MULTI_MNIST = """config.data.sources[0]['builder_kwargs'] = dict(num_train=40, num_validation=20, num_test=10)
+    config.data.batch_size = config.data.eval_batch_size = 8
+    config.encoders.image.update({'width': 8, 'stage_widths': (8, 8)})
+    config.fusion.width = config.sharing.width = 8
+    config.training.update({'num_steps': 2, 'log_every': 1, 'eval_every': 2})
+    config.results.num_samples = 2"""
+
+
+def test_multi_mnist_trains_from_end_to_end(tmp_path):
+    workdir = tmp_path / 'run'
+    data_dir = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
+    config = edited(tmp_path, f'{data_dir}\n    {SMALL_MULTI_MNIST}', base='configs.multi_mnist', argument='dwa')
+    assert train_tiny(workdir, config=config) == 0
+    assert [(row['step'], row['split']) for row in rows_of(workdir)] == [
+        (1, 'train'), (2, 'train'), (2, 'validation')
+    ]  # fmt: skip
+    summary = json.loads((workdir / 'summary.json').read_text())
+    for split in ('validation', 'test'):
+        assert {'left/accuracy', 'right/accuracy'} <= set(summary[split])
+    assert 'data:image/' in (workdir / 'report.html').read_text(), 'a grey picture is shown'
+
+
+def test_a_method_that_does_not_exist_is_named(tmp_path, capsys):
+    assert train_tiny(tmp_path / 'run', config='configs/multi_mnist.py:cagrda') == 1
+    assert "'cagrda'; did you mean 'cagrad'?" in one_error(capsys)

@@ -1,0 +1,117 @@
+"""What experiments share: their command line, training what is missing, tables of mean and deviation over seeds."""
+
+import dataclasses
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+from absl import flags
+
+from mmtl_jax.command import run_command
+from mmtl_jax.core.files import read_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The command line of an experiment.
+
+    Attributes:
+      runs: directory of the runs, each in a folder `<row>-<seed>`.
+      out: the page to write.
+      seeds: seeds per row.
+      train: whether to train what is missing.
+      rows: names of the rows to train.
+    """
+
+    runs: pathlib.Path
+    out: pathlib.Path
+    seeds: int
+    train: bool
+    rows: tuple[str, ...]
+
+    def of_row(self, row: str) -> list[pathlib.Path]:
+        """Returns the folders of a row's runs that are finished."""
+        folders = [self.runs / f'{row}-{seed}' for seed in range(self.seeds)]
+        return [folder for folder in folders if (folder / 'summary.json').exists()]
+
+
+def run_experiment(
+    what: str, work: Callable[[Options], None], *, rows: Iterable[str], out: str, runs: str = 'runs/results'
+) -> int:
+    """Parses the command line, does `work` and returns the exit code.
+
+    Args:
+      what: the experiment, for `--help`.
+      work: trains what is missing and writes the page.
+      rows: the names of all rows.
+      out: default of `--out`.
+      runs: default of `--runs`.
+    """
+    rows, values = tuple(rows), flags.FlagValues()
+    flags.DEFINE_string('runs', runs, 'Directory of the runs.', flag_values=values)
+    flags.DEFINE_string('out', out, 'Page to write.', flag_values=values)
+    flags.DEFINE_integer('seeds', 3, 'Seeds per row.', flag_values=values)
+    flags.DEFINE_bool('train', True, 'Train what is missing.', flag_values=values)
+    flags.DEFINE_list('rows', None, f'Rows to train, all by default: {", ".join(rows)}.', flag_values=values)
+
+    def start() -> None:
+        unknown = [name for name in values.rows or () if name not in rows]
+        if unknown:
+            raise ValueError(f'there is no row {unknown[0]!r}; choose from {list(rows)}.')
+        chosen = tuple(values.rows or rows)
+        work(Options(pathlib.Path(values.runs), pathlib.Path(values.out), values.seeds, values.train, chosen))
+
+    return run_command(what, values, start, required=('runs', 'out'))
+
+
+def train_run(run: pathlib.Path, config: str, seed: int) -> None:
+    """Trains a run, if that has not been done."""
+    if not (run / 'summary.json').exists():
+        call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}')
+
+
+def call(module: str, *arguments: str) -> None:
+    """Runs `python -m module arguments`.
+
+    Raises:
+      ValueError: it fails.
+    """
+    if subprocess.run([sys.executable, '-m', module, *arguments]).returncode:
+        raise ValueError(f'python -m {module} {" ".join(arguments)} failed; what it said stands above.')
+
+
+def table(rows: Mapping[str, Sequence[Mapping[str, float]]], names: Iterable[str], digits: int = 3) -> str:
+    """Returns a Markdown table of mean and standard deviation over the runs of each row.
+
+    Args:
+      rows: row -> the scores of its runs.
+      names: scores, of which those that no run has are left out.
+      digits: after the point.
+    """
+    names = [name for name in names if any(name in scores for runs in rows.values() for scores in runs)]
+    lines = ['| run | seeds | ' + ' | '.join(names) + ' |', '|---' * (len(names) + 2) + '|']
+    for row, runs in rows.items():
+        cells = [cell([scores[name] for scores in runs if name in scores], digits) for name in names]
+        if any(cells):
+            lines.append(f'| {row} | {len(runs)} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def cell(values: Sequence[float], digits: int = 3) -> str:
+    """Returns 'mean ± standard deviation', the mean alone of one value, '' of none."""
+    if not values:
+        return ''
+    spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
+    return f'{np.mean(values):z.{digits}f}{spread}'
+
+
+def machines(runs: Iterable[pathlib.Path]) -> list[str]:
+    """Returns a sentence for each machine that runs were made on."""
+    found = [read_json(run / 'environment.json') for run in runs]
+    names = {
+        f'{each["processor"]}; {each["device_kind"]} x {len(each["devices"])}; jax {each["packages"]["jax"]}'
+        for each in found
+    }
+    return [f'Machine: {name}.' for name in sorted(names)]
