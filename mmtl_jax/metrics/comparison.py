@@ -46,7 +46,7 @@ def delta_m(
                 raise ValueError(f'delta_m: {what} lack {key!r}; they have {sorted(numbers)}.')
         if baselines[key] <= 0:
             raise ValueError(
-                f'delta_m: the baseline of {key!r} is {baselines[key]}; a percentage of it needs it above 0.'
+                f'delta_m: the baseline of {key!r} is {baselines[key]}; it must be above 0 for a percentage.'
             )
         gain = (values[key] - baselines[key]) / baselines[key]
         gains.setdefault(key.split('/')[0], []).append(gain if higher else -gain)
