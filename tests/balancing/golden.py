@@ -11,8 +11,8 @@ and losses, T from 2 to 5), or `s3`, a sequence of 20 steps, whose arrays lead w
 
 agg is the direction, weights are such that it is J^T weights (weights_lstsq: recovered from it by least squares), head
 is the factor on the gradient of task-own parameters, param and logits are learned scales before the step (moved by SGD
-of rate 0.1 where learned by gradient), U and z are the uniform and normal numbers drawn, inner_w and w_state are of
-inner problems.
+of rate 0.1 where learned by gradient), U and z are the uniform and normal numbers drawn. Methods, hyperparameters and
+arrays that no test reads are left out.
 """
 
 import itertools
