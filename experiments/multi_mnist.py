@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.runs import Options, machines, run_experiment, table, train_run
+from experiments.runs import Options, machines, run_experiment, table, train_rows, train_run
 from mmtl_jax.core.files import read_json
 from mmtl_jax.metrics import delta_m
 from mmtl_jax.training.writer import read_metrics
@@ -95,10 +95,7 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], facts: Sequence[str
 
 def work(options: Options) -> None:
     """Trains what is missing and writes the page."""
-    if options.train:
-        for seed in range(options.seeds):
-            for row in options.rows:
-                train_run(options.runs / f'{row}-{seed}', f'configs/multi_mnist.py:{row}', seed)
+    train_rows(options, lambda run, row, seed: train_run(run, f'configs/multi_mnist.py:{row}', seed))
     runs = {row: options.of_row(row) for row in ROWS}
     found = {row: [values_of(run) for run in finished] for row, finished in runs.items()}
     options.out.write_text(page(found, machines(run for finished in runs.values() for run in finished)))

@@ -72,6 +72,23 @@ def train_run(run: pathlib.Path, config: str, seed: int) -> None:
         call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}')
 
 
+def train_rows(options: Options, train: Callable[[pathlib.Path, str, int], None]) -> None:
+    """Calls `train(run, row, seed)` for every run of the chosen rows, all rows with the first seed first.
+
+    Raises:
+      ValueError: some failed; the others were trained all the same.
+    """
+    failures = []
+    for seed in range(options.seeds if options.train else 0):
+        for row in options.rows:
+            try:
+                train(options.runs / f'{row}-{seed}', row, seed)
+            except ValueError as error:
+                failures.append(str(error))
+    if failures:
+        raise ValueError(f'{len(failures)} runs failed, and the page is not written: {" ".join(failures)}')
+
+
 def call(module: str, *arguments: str) -> None:
     """Runs `python -m module arguments`.
 

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 
-from experiments.runs import Options, call, cell, machines, run_experiment, table, train_run
+from experiments.runs import Options, call, cell, machines, run_experiment, table, train_rows, train_run
 from mmtl_jax import data
 from mmtl_jax.core.files import read_json
 
@@ -193,10 +193,7 @@ def page(rows: dict[str, list[dict[str, float]]], facts: Sequence[str]) -> str:
 
 def work(options: Options) -> None:
     """Trains what is missing and writes the page."""
-    if options.train:
-        for seed in range(options.seeds):
-            for name in options.rows:
-                train_and_predict(options.runs / f'{name}-{seed}', ARGUMENTS[name], seed)
+    train_rows(options, lambda run, row, seed: train_and_predict(run, ARGUMENTS[row], seed))
     train, validation, test = (data.load_source('stamps', split) for split in ('train', 'validation', 'test'))
     symbols = test.class_names('category').index(SYMBOLS)
     _, categories, names = _columns(test)

@@ -1,5 +1,6 @@
 """What experiments share."""
 
+import dataclasses
 import json
 import pathlib
 import sys
@@ -7,7 +8,7 @@ import sys
 import pytest
 
 from experiments import runs
-from experiments.runs import Options, cell, machines, run_experiment, table, train_run
+from experiments.runs import Options, cell, machines, run_experiment, table, train_rows, train_run
 
 
 def test_a_table_of_mean_and_deviation_over_the_seeds():
@@ -45,6 +46,22 @@ def test_only_what_is_missing_is_trained(tmp_path, monkeypatch):
     assert (module, config, given) == ('mmtl_jax.train', '--config=configs/some.py:a', '--config.seed=0')
     assert workdir == f'--workdir={tmp_path}/a-0'
     assert Options(tmp_path, tmp_path, 2, True, ()).of_row('a') == [tmp_path / 'a-1']
+
+
+def test_a_run_that_fails_keeps_no_other_from_training():
+    trained = []
+
+    def train(run, row, seed):
+        if row == 'bad' and seed == 0:
+            raise ValueError('bad-0 diverged.')
+        trained.append((run.name, row, seed))
+
+    options = Options(pathlib.Path('runs'), pathlib.Path('page.md'), 2, True, ('bad', 'good'))
+    with pytest.raises(ValueError, match=r'1 runs failed, and the page is not written: bad-0 diverged\.'):
+        train_rows(options, train)
+    assert trained == [('good-0', 'good', 0), ('bad-1', 'bad', 1), ('good-1', 'good', 1)]
+    train_rows(dataclasses.replace(options, train=False), train)
+    assert len(trained) == 3
 
 
 def test_a_failed_command_is_one_sentence():
