@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mmtl_jax.balancing.base import Balancer, from_weighting
-from mmtl_jax.balancing.minimum_norm import is_stationary
+from mmtl_jax.balancing.minimum_norm import is_stationary, minimum_norm
 from mmtl_jax.balancing.nonnegative import nonnegative_quadratic
 from mmtl_jax.balancing.unit_rows import unit_rows
 from mmtl_jax.core.types import Array
@@ -20,13 +20,16 @@ def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c
     """Returns how far the mean moves to the best least gain, as a combination of unit rows.
 
     With unit rows U, lengths 1 / h and the mean m = U'v, the direction d is the one within c |m| of m with the largest
-    least gain, level = min over t of u_t . d / h_t. Turned around: the direction nearest to m with
+    least gain, level = min over t of u_t . d / h_t. Turned around: the direction nearest to m with Ud >= level h is
+    m + z with the shortest z that has Uz >= f = level h - Um, a least-distance program (Lawson and Hanson, Solving
+    Least Squares Problems, 1974, chapter 23), in any unit of length:
 
-        Ud >= level h    is    d = U'(v + x),    x minimising |U'(v + x)|^2 / 2 - level h'x over x >= 0
+        z = U'x,    x = y / (1 - f'y),    y minimising |U'y|^2 / 2 + (f'y - 1)^2 / 2 over y >= 0
 
-    (`nonnegative_quadratic`), and its distance to m is a convex, increasing function of the level, with the derivative
-    h'x / |U'x|. Newton's method from above therefore comes down to the level at which the distance is c |m| without
-    passing it, about 5 programs with up to O(T^3) operations each.
+    (`nonnegative_quadratic`). |z| is a convex, increasing function of the level, with the derivative h'x / |z|.
+    Newton's method from above therefore comes down to the level at which |z| = c |m| without passing it, in about 5
+    programs with up to O(T^3) operations each. It starts from (1 + c) |m| times the least norm in the hull of the rows
+    u_t / h_t, which no level in the ball exceeds, and at which no |z| exceeds (2 + c) |m|.
 
     Where no direction is a gain for all, the level cannot exceed 0, and the distance at 0 may be less than c |m|: then
     many directions in the ball share the best level, and the one nearest to the mean is taken.
@@ -36,22 +39,28 @@ def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c
       mean: v, `[T]`.
       ratios: h, `[T]`, scaled to a maximum of 1; 0 for a row that plays no part.
       capped: bool scalar, whether the level cannot exceed 0.
-      c: radius of the ball over the norm of the mean.
+      c: radius of the ball over the norm of the mean, positive.
 
     Returns:
       x, `[T]`, at least 0.
     """
-    image = cosines @ mean
 
     def norm(x: Array) -> Array:
         return jnp.sqrt(jnp.maximum(x @ cosines @ x, 0))
 
-    def nearest(level: Array) -> Array:
-        return nonnegative_quadratic(cosines, level * ratios - image)
+    image = cosines @ mean
+    size = norm(mean)
+    radius = c * size
+    # The unit of length, with which no |f| exceeds 1.
+    unit = jnp.where(size > 0, radius + 2 * size, 1)
 
-    radius = c * norm(mean)
-    # No gain exceeds the length of its row times that of the direction.
-    highest = jnp.where(capped, 0, radius + norm(mean))
+    def nearest(level: Array) -> Array:
+        needed = (level * ratios - image) / unit
+        y = nonnegative_quadratic(cosines + needed[:, None] * needed[None, :], needed)
+        rest = 1 - needed @ y
+        return unit * y / jnp.where(rest > 0, rest, 1)
+
+    highest = jnp.where(capped, 0, (radius + size) * norm(minimum_norm(cosines, ratios)))
     first = nearest(highest)
 
     def outside(state: tuple) -> Array:
@@ -111,7 +120,8 @@ def cagrad(c: float = 0.5, rescale: int = 1) -> Balancer:
         ratios = jnp.where(rows.nonzero, jnp.min(relative) / relative, 0)
         capped = jnp.any(active & ~rows.nonzero) | is_stationary(rows)
         mean = jnp.where(rows.nonzero, uniform * relative, 0)
-        x = conflict_averse(rows.cosines, mean, ratios, capped, c)
+        # Without a ball there is nothing to solve, and Newton's method would crawl.
+        x = conflict_averse(rows.cosines, mean, ratios, capped, c) if c > 0 else jnp.zeros_like(mean)
         return RESCALE[rescale](c) * (uniform + x / relative)
 
     return from_weighting(weighting, heads='own')
