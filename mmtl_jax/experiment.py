@@ -12,6 +12,8 @@ from mmtl_jax import balancing, encoders, fusion, sharing, tasks
 from mmtl_jax.core.build import build, check_arguments
 from mmtl_jax.model import FUSED, MultiModalMultiTask
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.conflicts import GRADIENTS
+from mmtl_jax.training.gradient import Jacobian
 from mmtl_jax.training.inputs import Inputs
 from mmtl_jax.training.loop import Settings
 from mmtl_jax.training.optimizer import make_optimizer, make_schedule
@@ -66,6 +68,7 @@ class Experiment:
     tasks: tuple[Task, ...]
     model: MultiModalMultiTask
     balancer: balancing.Balancer
+    jacobian: Jacobian
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     average_decay: float | None
@@ -126,6 +129,9 @@ def from_config(
     average_decay = training.pop('average_decay', None)
     settings = _section(Settings, 'training', training)
     higher_is_better(settings.best_metric, task_list)
+    task_names = [task.name for task in task_list]
+    balancer, jacobian = _balancing(values['balancing'], task_names)
+    _check_splits(balancer, inputs.batch_size)
     schedule, optimizer = _optimizer(values['optimizer'], settings.num_steps)
     return Experiment(
         config=values,
@@ -133,7 +139,8 @@ def from_config(
         inputs=inputs,
         tasks=task_list,
         model=model,
-        balancer=_balancer(values['balancing'], [task.name for task in task_list]),
+        balancer=balancer,
+        jacobian=jacobian,
         schedule=schedule,
         optimizer=optimizer,
         average_decay=average_decay,
@@ -169,6 +176,16 @@ def _check_names(values: Mapping[str, Any]) -> None:
             )
     if FUSED in values['encoders']:
         raise ValueError(f'a modality cannot be called {FUSED!r}; that name stands for the fusion of all.')
+    if GRADIENTS in values['tasks']:
+        raise ValueError(f'a task cannot be called {GRADIENTS!r}; that name stands for what is recorded of all tasks.')
+
+
+def _check_splits(balancer: balancing.Balancer, batch_size: int) -> None:
+    if batch_size % balancer.splits:
+        raise ValueError(
+            f'data.batch_size is {batch_size}, but this balancer splits each batch into {balancer.splits} equal parts; '
+            f'choose a multiple of {balancer.splits}.'
+        )
 
 
 def _with_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,21 +261,28 @@ def _vocabulary(name: str, inputs: Inputs) -> tuple[str, ...]:
     return tuple(inputs.vocabularies[name])
 
 
-def _balancer(spec: Mapping[str, Any] | str, names: list[str]) -> balancing.Balancer:
-    """Builds a balancer; an argument given as a mapping by task becomes a sequence in the order of the tasks."""
-    if isinstance(spec, str):
-        return build(spec, balancing)
+def _balancing(spec: Mapping[str, Any] | str, names: list[str]) -> tuple[balancing.Balancer, Jacobian]:
+    """Builds a balancer, and what is said of the gradients that it needs."""
+    spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
+    options = {field.name: spec.pop(field.name) for field in dataclasses.fields(Jacobian) if field.name in spec}
+    return build(_in_task_order(spec, names), balancing), Jacobian(**options)
+
+
+def _in_task_order(spec: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
+    """Returns a balancer's spec, in which an argument by task becomes a sequence; wrappers hold specs of their own."""
     ordered = {}
     for key, value in spec.items():
-        if not isinstance(value, Mapping) or 'name' in value:
+        if not isinstance(value, Mapping):
             ordered[key] = value
-            continue
-        if set(value) != set(names):
+        elif 'name' in value:
+            ordered[key] = _in_task_order(value, names)
+        elif set(value) == set(names):
+            ordered[key] = tuple(value[name] for name in names)
+        else:
             raise ValueError(
                 f'balancing.{key} must give each task a value: it has {sorted(value)}, the tasks are {names}.'
             )
-        ordered[key] = tuple(value[name] for name in names)
-    return build(ordered, balancing)
+    return ordered
 
 
 def _optimizer(section: Mapping[str, Any], num_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:

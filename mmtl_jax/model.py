@@ -1,7 +1,7 @@
 """The model: encoders, a fusion, a sharing scheme and heads, composed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -59,11 +59,9 @@ class MultiModalMultiTask(nn.Module):
         self._encode = Members(self.encoders, name='encoders')
         self._head = Members(self.heads, name='heads')
 
-    def __call__(
-        self, batch: Batch, *, train: bool, gate: Callable[[str, PyTree], PyTree] | None = None
-    ) -> dict[str, PyTree]:
-        """Returns `{task: predictions}`; see `features` and `predict` for the two halves."""
-        return self.predict(self.features(batch, train=train), train=train, gate=gate)
+    def __call__(self, batch: Batch, *, train: bool) -> dict[str, PyTree]:
+        """Returns `{task: predictions}`; `features`, `share` and `answer` are the three parts of the way."""
+        return self.predict(self.features(batch, train=train), train=train)
 
     def features(self, batch: Batch, *, train: bool) -> dict[str, Features]:
         """Returns what the tasks read: `'fused'` and single modalities.
@@ -90,21 +88,17 @@ class MultiModalMultiTask(nn.Module):
             read[FUSED] = self.fusion(encoded, train=train)
         return read
 
-    def predict(
-        self, z: Mapping[str, Features], *, train: bool, gate: Callable[[str, PyTree], PyTree] | None = None
-    ) -> dict[str, PyTree]:
-        """Returns `{task: predictions}`.
+    def predict(self, z: Mapping[str, Features], *, train: bool) -> dict[str, PyTree]:
+        """Returns `{task: predictions}` for what `features` returned."""
+        return self.answer(self.share(z, train=train), train=train)
 
-        Args:
-          z: what `features` returned.
-          train: whether dropout and the like are on.
-          gate: applied to each task's name and features just before its head; the training step puts there what
-            keeps a non-finite gradient of one task from the shared parameters.
-        """
+    def share(self, z: Mapping[str, Features], *, train: bool) -> dict[str, Features | dict[str, Features]]:
+        """Returns what each task's head takes, for what `features` returned; up to here parameters are shared."""
         shared = self.sharing(z[FUSED], train=train) if FUSED in z else {}
-        features = {task: shared[task] if read == FUSED else select(z, read) for task, read in self.reads.items()}
-        if gate is not None:
-            features = {task: gate(task, value) for task, value in features.items()}
+        return {task: shared[task] if read == FUSED else select(z, read) for task, read in self.reads.items()}
+
+    def answer(self, features: Mapping[str, Features | dict[str, Features]], *, train: bool) -> dict[str, PyTree]:
+        """Returns `{task: predictions}` for what `share` returned; from here on parameters are the tasks' own."""
         return self._head(features, train=train)
 
 

@@ -13,11 +13,12 @@ from mmtl_jax.experiment import Experiment, from_config
 from mmtl_jax.training.checkpoint import Checkpoints
 from mmtl_jax.training.compilation import CompiledByShape
 from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
+from mmtl_jax.training.gradient import make_gradient, make_measure
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import make_mesh, replicated, split
 from mmtl_jax.training.selection import higher_is_better, selection_value
 from mmtl_jax.training.state import TrainState, init_state
-from mmtl_jax.training.step import make_gradient, make_update
+from mmtl_jax.training.update import make_look_back, make_update
 
 FITTED = 'fitted.json'
 
@@ -31,6 +32,10 @@ class Run:
       mesh: the devices.
       gradient: `(state without optimizer, batch) -> (gradients, outcome)`, compiled once per shape of the batch.
       update: `(state, gradients, outcome) -> (state, measures)`, compiled once.
+      look_back: `(state, batch, active) -> balancer state` after the update, for a balancer that looks at what the
+        step did; compiled once per shape of the batch. None for the others.
+      measure: `(state without optimizer, batch) -> {'gramian', 'active'}` of the tasks' gradients, for a balancer that
+        needs none; compiled for the first shape alone.
       eval_step: `(variables, batch) -> measured`, compiled once per shape of the batch.
     """
 
@@ -38,6 +43,8 @@ class Run:
     mesh: jax.sharding.Mesh
     gradient: CompiledByShape
     update: CompiledByShape
+    look_back: CompiledByShape | None
+    measure: CompiledByShape | None
     eval_step: CompiledByShape
 
     def new_state(self) -> TrainState:
@@ -56,7 +63,21 @@ class Run:
 
     def train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         """Takes one step; the state that was passed in is used up."""
-        return self.update(state, *self.gradient(lean(state), batch))
+        state, measures = self.update(state, *self.gradient(lean(state), batch))
+        if self.look_back is not None:
+            state = state.replace(balancer=self.look_back(lean(state), batch, measures['active']))
+        return state, measures
+
+    def measure_gradients(self, state: TrainState, batch: Batch) -> dict[str, Any] | None:
+        """Returns Gramian and activity of the tasks' gradients, or None for a batch of a shape that is not measured."""
+        if self.measure is None or not self.measure.knows(lean(state), batch):
+            return None
+        return self.measure(lean(state), batch)
+
+    @property
+    def measure_every(self) -> int | None:
+        """Steps between two measurements of the tasks' gradients; None where the steps themselves give them."""
+        return None if self.measure is None else self.experiment.jacobian.record_every
 
     def compile(self, state: TrainState) -> None:
         """Compiles the gradient for every shape that the run will meet."""
@@ -65,6 +86,11 @@ class Run:
             for batch in self.experiment.inputs.empty_batches()
         ]
         self.gradient.warm_up([(lean(state), batch) for batch in batches])
+        if self.look_back is not None:
+            active = jax.ShapeDtypeStruct((len(self.experiment.tasks),), bool, sharding=replicated(self.mesh))
+            self.look_back.warm_up([(lean(state), batch, active) for batch in batches])
+        if self.measure is not None:
+            self.measure.warm_up([(lean(state), batches[0])])
 
     def check_selection(self, state: TrainState) -> None:
         """Checks that evaluations will give the metric by which the best checkpoint is chosen.
@@ -97,6 +123,7 @@ class Run:
             num_tasks=len(experiment.tasks),
             seed=seed,
             average=experiment.average_decay is not None,
+            level=experiment.jacobian.level,
         )
 
 
@@ -113,19 +140,26 @@ def open_run(experiment: Experiment) -> Run:
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
     mesh = make_mesh(devices.num_devices, batch_size=experiment.inputs.batch_size)
     whole = replicated(mesh)
+    model, tasks, balancer, jacobian = experiment.model, experiment.tasks, experiment.balancer, experiment.jacobian
     update = make_update(
-        experiment.tasks,
+        tasks,
         experiment.optimizer,
         average_decay=experiment.average_decay,
         max_bad_steps=experiment.settings.max_bad_steps,
     )
-    gradient = make_gradient(experiment.model, experiment.tasks, experiment.balancer)
+    look_back = measure = None
+    if balancer.after is not None:
+        look_back = CompiledByShape(make_look_back(model, tasks, balancer), out_shardings=whole)
+    if balancer.needs == 'losses' and len(tasks) > 1 and jacobian.record_every is not None:
+        measure = CompiledByShape(make_measure(model, tasks, jacobian), out_shardings=whole)
     return Run(
         experiment,
         mesh,
-        CompiledByShape(gradient, out_shardings=whole),
+        CompiledByShape(make_gradient(model, tasks, balancer, jacobian), out_shardings=whole),
         CompiledByShape(update, donate_argnums=0, out_shardings=whole),
-        CompiledByShape(make_eval_step(experiment.model, experiment.tasks), out_shardings=whole),
+        look_back,
+        measure,
+        CompiledByShape(make_eval_step(model, tasks), out_shardings=whole),
     )
 
 

@@ -73,6 +73,8 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
                 writer=writer,
                 progress=progress,
                 clock=clock,
+                measure=run.measure_gradients,
+                measure_every=run.measure_every,
             )
             loop.fit(state, host)
         best, host = best_state(run, checkpoints)

@@ -33,6 +33,10 @@ class CompiledByShape:
             list(pool.map(self._compile, different.values()))
         self.seconds += time.perf_counter() - began
 
+    def knows(self, *arguments: Any) -> bool:
+        """Returns whether arguments of these shapes need no compilation."""
+        return _shapes(arguments) in self._compiled
+
     def __call__(self, *arguments: Any) -> Any:
         """Returns `function(*arguments)`."""
         key = _shapes(arguments)

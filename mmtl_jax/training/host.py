@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.conflicts import conflict_measures
 
 
 @dataclasses.dataclass
@@ -19,6 +20,7 @@ class Host:
       evaluations_since_best: evaluations without a better value since.
       pending: name -> [sum, count] of the measures since the last line of training metrics.
       skipped: steps that sat out whole because their summed gradient was not finite.
+      measured_step: the step before which the tasks' gradients were measured last, for a balancer that needs none.
     """
 
     data: dict[str, Any] | None = None
@@ -27,19 +29,33 @@ class Host:
     evaluations_since_best: int = 0
     pending: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     skipped: int = 0
+    measured_step: int | None = None
 
     def account(self, measures: Mapping[str, Any], tasks: Sequence[Task]) -> None:
         """Adds one step's measures, fetched from the devices, to the sums that wait to be written."""
         for index, task in enumerate(tasks):
             count = float(measures['counts'][index])
             self._add(f'{task.name}/loss', float(measures['losses'][index]) * count, count)
-            self._add(f'{task.name}/weight', float(measures['weights'][index]), 1.0)
+            if measures['weights'] is not None:
+                self._add(f'{task.name}/weight', float(measures['weights'][index]), 1.0)
             self._add(f'{task.name}/bad_steps', float(measures['bad'][index]), 0.0)
             if count:
                 for metric, (total, number) in measures['metrics'][task.name].items():
                     self._add(f'{task.name}/{metric}', float(total), float(number))
         self._add('grad_norm', float(measures['grad_norm']), 1.0)
         self.skipped += int(measures['bad'][-1])
+        if measures['gramian'] is not None:
+            self.account_gradients(measures, tasks)
+
+    def account_gradients(self, measures: Mapping[str, Any], tasks: Sequence[Task]) -> None:
+        """Adds norms, cosines and conflicts of the tasks' gradients, from `gramian [T, T]` and `active [T]`."""
+        names = [task.name for task in tasks]
+        for name, total, count in conflict_measures(measures['gramian'], measures['active'], names):
+            self._add(name, total, count)
+
+    def gradients_are_due(self, step: int, every: int | None) -> bool:
+        """Returns whether `every` steps have passed since the tasks' gradients were measured."""
+        return every is not None and (self.measured_step is None or step - self.measured_step >= every)
 
     def flush(self) -> dict[str, float]:
         """Returns the means since the last flush, and the number of bad steps of each task that had any."""

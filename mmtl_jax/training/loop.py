@@ -72,7 +72,11 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """The pieces that a run is made of; `fit` puts them in motion."""
+    """The pieces that a run is made of; `fit` puts them in motion.
+
+    `measure` gives `gramian [T, T]` and `active [T]` of the tasks' gradients, or None for a batch of a shape that it is
+    not compiled for; it is called each `measure_every` steps, or never if that is None.
+    """
 
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
     evaluate: Callable[[TrainState], Evaluated]
@@ -85,6 +89,8 @@ class Loop:
     writer: MetricsWriter
     progress: Progress
     clock: Clock
+    measure: Callable[[TrainState, Batch], dict[str, Any] | None] = lambda state, batch: None
+    measure_every: int | None = None
 
     def fit(self, state: TrainState, host: Host) -> TrainState:
         """Trains until the last step, early stopping or a signal, and returns the state; `host` is brought up to date.
@@ -99,6 +105,8 @@ class Loop:
             while step < settings.num_steps and not self._out_of_patience(host):
                 with clock.measure('input_wait'):
                     batch = next(self.batches)
+                if host.gradients_are_due(step, self.measure_every):
+                    self._measure(step, state, batch, host)
                 state, measures = self.train_step(state, batch)
                 step, clock.steps = step + 1, clock.steps + 1
                 in_flight.append(measures)
@@ -122,6 +130,12 @@ class Loop:
                 if stop.is_set():
                     raise KeyboardInterrupt(f'stopped at step {step}, which is saved; the same command continues.')
         return state
+
+    def _measure(self, step: int, state: TrainState, batch: Batch, host: Host) -> None:
+        found = self.measure(state, batch)
+        if found is not None:
+            host.account_gradients(jax.device_get(found), self.tasks)
+            host.measured_step = step
 
     def _log(self, step: int, host: Host) -> None:
         speed = self.clock.steps * self.batch_size / self.clock.training

@@ -9,7 +9,10 @@ import optax
 from flax import struct
 
 from mmtl_jax.balancing import Balancer
+from mmtl_jax.balancing.base import initial_state
 from mmtl_jax.core.types import Array, Batch, PyTree
+from mmtl_jax.training.backward import feature_example
+from mmtl_jax.training.objective import make_objective
 
 
 @struct.dataclass
@@ -51,6 +54,7 @@ def init_state(
     num_tasks: int,
     seed: int | Array,
     average: bool,
+    level: str = 'parameters',
 ) -> TrainState:
     """Returns the state at step 0; a pure function, to be jitted with output shardings.
 
@@ -62,6 +66,10 @@ def init_state(
       num_tasks: T.
       seed: of the parameters and of everything random in the steps.
       average: whether to keep an exponential moving average of the parameters.
+      level: where the balancer gets gradients from, `'parameters'` or `'features'`.
+
+    Raises:
+      ValueError: the balancer's state has the shape of a gradient, and at the features that changes with the batch.
     """
     init_key, dropout_key, run_key = jax.random.split(jax.random.key(seed), 3)
     variables = dict(model.init({'params': init_key, 'dropout': dropout_key}, batch, train=False))
@@ -71,8 +79,31 @@ def init_state(
         params=params,
         variables=variables,
         optimizer=optimizer.init(params),
-        balancer=balancer.init(num_tasks),
+        balancer=_first_balancer_state(model, balancer, num_tasks, params, variables, batch, level),
         average=jax.tree.map(jnp.copy, params) if average else None,
         key=run_key,
         bad_run=jnp.zeros(num_tasks + 1, jnp.int32),
     )
+
+
+def _first_balancer_state(
+    model: nn.Module, balancer: Balancer, num_tasks: int, params: PyTree, variables: PyTree, batch: Batch, level: str
+) -> PyTree:
+    """Returns the balancer's first state; one that needs the Jacobian sees an example of a gradient."""
+    if balancer.needs != 'jacobian':
+        return initial_state(balancer, num_tasks)
+    shared = {name: part for name, part in params.items() if name != 'heads'}
+    if level == 'parameters':
+        return initial_state(balancer, num_tasks, shared)
+    objective = make_objective(model, ())
+    one, two = (
+        feature_example(objective, shared, variables, jax.tree.map(jnp.zeros_like, rows), jax.random.key(0))
+        for rows in (batch, jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), batch))
+    )
+    states = [jax.eval_shape(lambda like=like: initial_state(balancer, num_tasks, like)) for like in (one, two)]
+    if [leaf.shape for leaf in jax.tree.leaves(states[0])] != [leaf.shape for leaf in jax.tree.leaves(states[1])]:
+        raise ValueError(
+            'this balancer keeps averages of the gradients from batch to batch, and those of the features belong to '
+            "the examples of one batch; set balancing.level to 'parameters'."
+        )
+    return initial_state(balancer, num_tasks, one)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmtl_jax.core.files import explain_full_disk, plain, write_bytes_atomic
+from mmtl_jax.training.conflicts import GRADIENTS
 
 RESERVED = ('step', 'split', 'seconds')
 
@@ -84,7 +85,9 @@ class MetricsWriter:
         self._append(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b'\n')
         if self._board is not None:
             for name, value in floats.items():
-                self._board.add_scalar(f'{name}/{split}', value, key[0])
+                # A chart for each pair of tasks would bury the others; the report has them in one picture.
+                if not name.startswith(f'{GRADIENTS}/cosine/'):
+                    self._board.add_scalar(f'{name}/{split}', value, key[0])
             self._board.flush()
 
     def _append(self, line: bytes) -> None:

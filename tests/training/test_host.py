@@ -17,6 +17,8 @@ def measures(losses, counts, *, bad=(False, False, False)):
         'losses': np.array(losses),
         'counts': np.array(counts),
         'weights': np.array([1.0, 0.5]),
+        'gramian': None,
+        'active': np.ones(2, bool),
         'metrics': {'kind': {'accuracy': (counts[0], counts[0])}, 'size': {'mae': (math.nan, 0.0)}},
         'grad_norm': np.array(2.0),
         'bad': np.array(bad),

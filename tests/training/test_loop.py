@@ -57,6 +57,8 @@ def step_with(bad_from=math.inf):
             'losses': np.array([number, 0.0]),
             'counts': np.array([8.0, 0.0]),
             'weights': np.ones(2),
+            'gramian': None,
+            'active': np.ones(2, bool),
             'metrics': {'kind': {}, 'size': {}},
             'grad_norm': np.float32(1),
             'bad': bad,

@@ -11,8 +11,6 @@ from jax.sharding import AxisType
 
 from mmtl_jax import balancing
 from mmtl_jax.training.mesh import make_mesh, replicated, split
-from mmtl_jax.training.objective import gradient_gate
-from mmtl_jax.training.step import make_gradient
 from tests.training.tiny import TASKS, make_all, make_batch, make_model
 
 
@@ -171,27 +169,8 @@ def test_one_device_equals_eight_over_twenty_steps(average_decay):
     assert distance(*results) < 1e-5
 
 
-def test_the_gate_lets_finite_gradients_through_and_reports_others():
-    def through(x, probe, factor):
-        return jnp.sum(gradient_gate([x], probe)[0] * factor)
-
-    gradient = jax.grad(through, argnums=(0, 1))
-    np.testing.assert_array_equal(gradient(jnp.ones(2), 0.0, jnp.array([2.0, 3.0]))[0], [2.0, 3.0])
-    held, flag = gradient(jnp.ones(2), 0.0, jnp.array([2.0, jnp.inf]))
-    assert held.tolist() == [0.0, 0.0]
-    assert float(flag) == 1.0
-
-
 def test_a_mesh_needs_a_batch_that_divides():
     with pytest.raises(ValueError, match='batch_size 6 does not divide by 4 devices; choose a multiple of 4'):
         make_mesh(4, batch_size=6)
     with pytest.raises(ValueError, match='num_devices is 99'):
         make_mesh(99, batch_size=99)
-
-
-@pytest.mark.parametrize(
-    'asked', [{'needs': 'gramian'}, {'heads': 'own'}, {'splits': 2}, {'after': lambda losses, active, state: state}]
-)
-def test_a_balancer_that_asks_for_more_is_refused(asked):
-    with pytest.raises(ValueError, match=f'the training step takes balancers with {next(iter(asked))}='):
-        make_gradient(make_model(TASKS), TASKS, balancing.equal()._replace(**asked))

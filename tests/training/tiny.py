@@ -8,8 +8,9 @@ import optax
 from mmtl_jax import balancing, encoders, fusion, sharing, tasks
 from mmtl_jax.core.types import Batch, Ragged
 from mmtl_jax.model import MultiModalMultiTask
+from mmtl_jax.training.gradient import make_gradient
 from mmtl_jax.training.state import init_state
-from mmtl_jax.training.step import make_gradient, make_update
+from mmtl_jax.training.update import make_look_back, make_update
 
 ROWS = 8
 TASKS = (tasks.classification('kind', num_classes=3), tasks.regression('size', num_outputs=1))
@@ -44,18 +45,39 @@ def make_batch(seed, rows=ROWS, labelled=None, length=5):
     return jax.tree.map(jnp.asarray, batch)
 
 
-def make_state(model, optimizer, balancer, task_list=TASKS, average=False, seed=0):
+def make_state(model, optimizer, balancer, task_list=TASKS, average=False, seed=0, level='parameters'):
     return init_state(
-        model, optimizer, balancer, batch=make_batch(0), num_tasks=len(task_list), seed=seed, average=average
+        model,
+        optimizer,
+        balancer,
+        batch=make_batch(0),
+        num_tasks=len(task_list),
+        seed=seed,
+        average=average,
+        level=level,
     )
+
+
+def make_step(task_list, balancer, optimizer, jacobian=None, **step_options):
+    """Returns a jitted step: gradient, update and, where the balancer asks for it, the look back."""
+    model = make_model(task_list)
+    gradient = make_gradient(model, task_list, balancer, jacobian)
+    update = make_update(task_list, optimizer, **step_options)
+
+    def step(state, batch):
+        state, measures = update(state, *gradient(state, batch))
+        if balancer.after is not None:
+            look_back = make_look_back(model, task_list, balancer)
+            state = state.replace(balancer=look_back(state, batch, measures['active']))
+        return state, measures
+
+    return jax.jit(step)
 
 
 def make_all(task_list=TASKS, optimizer=None, balancer=None, **step_options):
     """Returns a jitted step and a state."""
     optimizer = optimizer or optax.adamw(1e-2, weight_decay=0.1)
     balancer = balancer or balancing.equal()
-    model = make_model(task_list)
     average = step_options.get('average_decay') is not None
-    state = make_state(model, optimizer, balancer, task_list, average=average)
-    gradient, update = make_gradient(model, task_list, balancer), make_update(task_list, optimizer, **step_options)
-    return jax.jit(lambda state, batch: update(state, *gradient(state, batch))), state
+    state = make_state(make_model(task_list), optimizer, balancer, task_list, average=average)
+    return make_step(task_list, balancer, optimizer, **step_options), state
