@@ -68,6 +68,17 @@ def test_values_by_task_are_put_in_the_order_of_the_tasks():
     signals = Signals(losses=np.ones(2, np.float32), active=np.ones(2, bool))
     found, _ = balancer.update(signals, balancer.init(2))
     np.testing.assert_allclose(found[0] / found[1], 2 / 3, rtol=1e-6)
+    # In a wrapper too, and what is said of the Jacobian is no argument of the method.
+    nested = {
+        'name': 'ema',
+        'balancer': {'name': 'fixed', 'weights': weights},
+        'level': 'features',
+        'record_every': None,
+    }
+    experiment = from_config({**values, 'balancing': nested})
+    found, _ = experiment.balancer.update(signals, experiment.balancer.init(2))
+    np.testing.assert_allclose(found[0] / found[1], 2 / 3, rtol=1e-6)
+    assert (experiment.jacobian.level, experiment.jacobian.record_every) == ('features', None)
     with pytest.raises(ValueError, match=r"balancing.weights must give each task a value: it has \['kind'\], the"):
         from_config({**values, 'balancing': {'name': 'fixed', 'weights': {'kind': 1.0}}})
 

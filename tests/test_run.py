@@ -92,6 +92,20 @@ def test_summary_report_and_figures(finished):
     assert config['tasks']['size'] == {'name': 'regression', 'reads': 'table'}
 
 
+def test_the_gradients_of_the_tasks_are_recorded_and_drawn(finished):
+    lines = [row for row in rows_of(finished) if row['split'] == 'train']
+    measured = [row for row in lines if 'gradients/conflicts' in row]
+    # Only batches of the shortest bucket are measured, so a line may lack them.
+    assert len(measured) >= 3
+    for row in measured:
+        assert row['kind/gradient_norm'] > 0.0
+        # The tasks share the encoder of the table alone, in which they may agree or not, but never by more than this.
+        assert -1.0 <= row['gradients/cosine/kind/size'] <= 1.0
+    assert {'weights.png', 'gradient_norms.png', 'conflicts.png', 'losses.png'} <= {
+        path.name for path in (finished / 'figures').iterdir()
+    }
+
+
 def test_evaluate_and_predict_use_the_run_alone(copy, tmp_path, capsys):
     summary = json.loads((copy / 'summary.json').read_text())
     assert call('evaluate', f'--workdir={copy}', '--split=test') == 0

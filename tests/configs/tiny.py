@@ -82,7 +82,7 @@ def get_config(arg: str = '') -> ConfigDict:
         'kind': {'name': 'classification', 'num_classes': 3},
         'size': {'name': 'regression', 'reads': 'table'},
     }
-    config.balancing = {'name': 'uncertainty'}
+    config.balancing = {'name': 'uncertainty', 'record_every': 4}
     config.optimizer = {'name': 'adamw', 'learning_rate': 1e-2, 'warmup': 0.1, 'clip_norm': 1.0}
     config.training = {
         'num_steps': 24,

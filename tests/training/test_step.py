@@ -153,9 +153,9 @@ def test_the_average_follows_the_parameters():
     assert state.inference['params'] is state.average
 
 
-@pytest.mark.parametrize('average_decay', [None, 0.9])
-def test_one_device_equals_eight_over_twenty_steps(average_decay):
-    step, state = make_all(average_decay=average_decay)
+@pytest.mark.parametrize(('method', 'average_decay'), [('equal', None), ('mgda', 0.9)])
+def test_one_device_equals_eight_over_twenty_steps(method, average_decay):
+    step, state = make_all(balancer=getattr(balancing, method)(), average_decay=average_decay)
     results = []
     for count in (1, 8):
         mesh = make_mesh(count, batch_size=8)
