@@ -17,7 +17,7 @@ import pathlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -52,10 +52,9 @@ ARGUMENTS = {
     'famo': {'weight_decay': 0.0},
 }
 LEFT_OUT = {
-    'krum': 'needs three tasks',
-    'trimmed_mean': 'needs three tasks',
-    **dict.fromkeys(['clip_norm', 'ema', 'every', 'per_group'], 'goes around another method'),
-    'from_weighting': 'is no method itself',
+    **dict.fromkeys(['krum', 'trimmed_mean'], 'for three tasks or more'),
+    **dict.fromkeys(['clip_norm', 'ema', 'every', 'per_group'], 'around another method'),
+    'from_weighting': 'for methods of your own',
 }
 
 
@@ -108,9 +107,7 @@ def make(method: str) -> Balancer:
       ValueError: there is none, or it cannot run here.
     """
     if method in LEFT_OUT:
-        raise ValueError(
-            f'{method} {LEFT_OUT[method]}, so it cannot run on the toy problem; leave it out of --methods.'
-        )
+        raise ValueError(f'{method} cannot run on the toy problem ({LEFT_OUT[method]}); leave it out of --methods.')
     resolve(method, balancing)
     if not returns_balancer(method):
         raise ValueError(f'{method} is no balancing method; choose from {methods()}.')
@@ -187,11 +184,17 @@ def page(outcomes: Sequence[Outcome], scales: Sequence[float], steps: int, facts
         f'A run ends **on the front** if its losses are within {TOLERANCE:g} of the Pareto front, each loss in units '
         'of its range on the front. The column of a start says where on the front: 0 is the best for the first loss, '
         '1 the best for the second; or how far from it a run ends. *Last arrival*: the step after which all runs that '
-        'end on the front stay there. Left out: '
-        f'{", ".join(f"`{name}` ({why})" for name, why in LEFT_OUT.items())}.',
-        f'From all starts end on the front, of {len(outcomes)} methods: {", ".join(summary)}.',
+        f'end on the front stay there. Left out: {left_out()}.',
+        f'Methods that end on the front from all starts: {", ".join(summary)}, of {len(outcomes)}.',
         *tables,
     ]) + '\n'  # fmt: skip
+
+
+def left_out() -> str:
+    """Returns which exports cannot run here, and why."""
+    reasons = dict.fromkeys(LEFT_OUT.values())
+    names = {reason: [f'`{name}`' for name, why in LEFT_OUT.items() if why == reason] for reason in reasons}
+    return '; '.join(f'{", ".join(found)} ({reason})' for reason, found in names.items())
 
 
 def work(names: Sequence[str], scales: Sequence[float], steps: int, out: pathlib.Path) -> None:
@@ -203,26 +206,19 @@ def work(names: Sequence[str], scales: Sequence[float], steps: int, out: pathlib
         make(name)
     begin, front, outcomes = time.perf_counter(), pareto_front(), []
     for name in names:
-        outcomes.append(timed(name, lambda name=name: outcome(name, front, scales=scales, steps=steps)))
+        start = time.perf_counter()
+        outcomes.append(outcome(name, front, scales=scales, steps=steps))
+        print(f'{name}: {time.perf_counter() - start:.1f} s', file=sys.stderr)
     write_bytes_atomic(out / 'toy.png', toy_figure.draw(front, outcomes, scales[0]))
     arguments = [f'--scales={",".join(f"{scale:g}" for scale in scales)}'] if tuple(scales) != SCALES else []
     arguments += [f'--steps={steps}'] if steps != STEPS else []
     arguments += [f'--methods={",".join(names)}'] if list(names) != methods() else []
-    facts = [
-        f'Made by `{" ".join(["python -m experiments.toy", *arguments])}` in '
-        f'{time.perf_counter() - begin:.0f} s, compilation included, on {processor()}.'
-    ]
+    seconds = f'{time.perf_counter() - begin:.0f} s ({time.process_time():.0f} s of processor time)'
+    command = ' '.join(['python -m experiments.toy', *arguments])
+    facts = [f'Made by `{command}` in {seconds}, compilation included, on {processor()}.']
     text = page(outcomes, scales, steps, facts)
     write_bytes_atomic(out / 'toy.md', text)
     print(text)
-
-
-def timed(name: str, run: Callable[[], Outcome]) -> Outcome:
-    """Returns what `run` returns, and tells on stderr how long it took."""
-    begin = time.perf_counter()
-    result = run()
-    print(f'{name}: {time.perf_counter() - begin:.1f} s', file=sys.stderr)
-    return result
 
 
 def check_writable(out: pathlib.Path) -> None:
@@ -252,7 +248,7 @@ def positive_numbers(texts: Sequence[str]) -> list[float]:
         numbers = [float(text) for text in texts]
     except ValueError:
         numbers = []
-    if not numbers or not all(0 < number < float('inf') for number in numbers):
+    if not numbers or not all(0 < number < np.inf for number in numbers):
         raise ValueError(f'--scales needs positive numbers such as 0.1,1, got {",".join(texts)!r}.')
     return numbers
 

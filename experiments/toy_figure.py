@@ -1,6 +1,7 @@
 """The figure of the toy problem: for each method its runs in the plane, and the same runs by their losses."""
 
 import dataclasses
+import io
 import math
 from collections.abc import Sequence
 from typing import Protocol
@@ -12,6 +13,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from PIL import Image
 
 from experiments.toy_problem import REACH, Front, losses_at, losses_on_grid
 from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, steps, to_png, write
@@ -19,7 +21,7 @@ from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, steps, to_png, write
 COLUMNS = 4
 # In inches: a square panel, the gap between the two of a method, and what is around them.
 PANEL, GAP, BESIDE, ABOVE = 1.42, 0.08, 0.16, 0.42
-HEAD, FOOT, MARGIN = 0.62, 0.16, 0.2
+HEAD, FOOT, MARGIN = 0.72, 0.16, 0.2
 TIME = LinearSegmentedColormap.from_list('time', [LIGHT['hue-2'], LIGHT['hue-4'], LIGHT['hue-3']])
 CONTOURS = 9
 
@@ -56,12 +58,12 @@ def draw(front: Front, outcomes: Sequence[Runs], scale: float) -> bytes:
     """Returns a PNG of the runs at the first scale of the outcomes, which is `scale`."""
     ticks, values = losses_on_grid(111)
     # Early steps get most of the colours, for most runs are quick to arrive.
-    time = PowerNorm(0.5, 0, int(outcomes[0].steps[-1]))
+    time = PowerNorm(1 / 3, 0, int(outcomes[0].steps[-1]))
     scenery = Scenery(front, ticks, values.mean(axis=-1), scale, time)
     columns = min(COLUMNS, len(outcomes))
     rows = math.ceil(len(outcomes) / columns)
     cell = 2 * PANEL + GAP + BESIDE
-    width = max(MARGIN * 2 + columns * cell, 7.2)
+    width = max(MARGIN * 2 + columns * cell, 9.2)
     height = HEAD + rows * (PANEL + ABOVE) + FOOT
     figure = Figure(figsize=(width, height), facecolor=LIGHT['surface'])
     for index, runs in enumerate(outcomes):
@@ -73,7 +75,16 @@ def draw(front: Front, outcomes: Sequence[Runs], scale: float) -> bytes:
         ]
         draw_method(axes, runs, scenery)
     draw_head(figure, scenery)
-    return to_png(figure, dpi=110)
+    return with_palette(to_png(figure, dpi=110))
+
+
+def with_palette(png: bytes) -> bytes:
+    """Returns the picture with 256 colours, in a quarter of the bytes."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert('RGB').quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        buffer, format='png', optimize=True
+    )
+    return buffer.getvalue()
 
 
 def draw_method(axes: Sequence[Axes], runs: Runs, scenery: Scenery) -> None:
@@ -89,7 +100,7 @@ def draw_method(axes: Sequence[Axes], runs: Runs, scenery: Scenery) -> None:
 def draw_plane(axes: Axes, runs: Runs, scenery: Scenery) -> None:
     """Draws the contours of the mean loss, the front and the runs."""
     bare(axes)
-    look = {'levels': CONTOURS, 'colors': LIGHT['axis'], 'linewidths': 0.5, 'linestyles': '-'}
+    look = {'levels': CONTOURS, 'colors': LIGHT['axis'], 'linewidths': 0.6, 'linestyles': '-'}
     axes.contour(scenery.ticks, scenery.ticks, scenery.mean, **look)
     draw_runs(axes, runs.path[0], scenery.front.points, runs, scenery.time)
     axes.set(xlim=(-REACH, REACH), ylim=(-REACH, REACH))
@@ -101,7 +112,7 @@ def draw_space(axes: Axes, runs: Runs, scenery: Scenery) -> None:
     scales = np.array([scenery.scale, 1.0])
     front, path = scenery.front.losses * scales, np.asarray(losses_at(runs.path[0])) * scales
     draw_runs(axes, path, front, runs, scenery.time)
-    low, high = np.array([-22.5, -22.5]) * scales, np.array([12.0, 12.0]) * scales
+    low, high = np.array([-24.0, -24.0]) * scales, np.array([12.0, 12.0]) * scales
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
 
 
@@ -159,9 +170,12 @@ def draw_head(figure: Figure, scenery: Scenery) -> None:
 def draw_time(figure: Figure, colours: Colormap, time: Normalize) -> None:
     """Draws the scale of the colours at the top right."""
     width, height = figure.get_size_inches()
-    axes = figure.add_axes((5.0 / width, 1 - 0.6 / height, 2.2 / width, 0.1 / height))
+    axes = figure.add_axes((5.4 / width, 1 - 0.6 / height, 2.2 / width, 0.1 / height))
     bar = figure.colorbar(ScalarMappable(time, colours), cax=axes, orientation='horizontal')
     bar.outline.set_visible(False)
     last = time.vmax
-    bar.set_ticks([0, 0.1 * last, 0.4 * last, last], labels=['step 0', *(steps(part * last) for part in (0.1, 0.4, 1))])
+    bar.set_ticks(
+        [part * last for part in (0, 0.01, 0.1, 0.4, 1)],
+        labels=['step 0', *(steps(part * last) for part in (0.01, 0.1, 0.4, 1))],
+    )
     axes.tick_params(labelsize=FONT_SIZE - 1, labelcolor=LIGHT['ink-2'], color=LIGHT['axis'], length=2.5)

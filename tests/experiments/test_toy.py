@@ -147,7 +147,7 @@ def test_the_command_writes_a_table_and_a_figure(monkeypatch, tmp_path, capsys):
     ('arguments', 'what'),
     [
         (['--methods=equal,mgad'], "no balancing 'mgad'; did you mean 'mgda'?"),
-        (['--methods=krum'], 'krum needs three tasks'),
+        (['--methods=krum'], 'krum cannot run on the toy problem (for three tasks or more)'),
         (['--methods=aggregate'], 'aggregate is no balancing method'),
         (['--methods='], '--methods is empty'),
         (['--scales=1,zero'], "--scales needs positive numbers such as 0.1,1, got '1,zero'"),
