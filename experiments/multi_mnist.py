@@ -29,19 +29,23 @@ HIGHER_IS_BETTER = {f'{task}/accuracy': True for task in SINGLE_TASKS}
 # Convention of `delta_m` -> name of the score.
 DELTAS = {'nash_mtl': 'Δm, % ↓', 'libmtl': 'Δp, % ↑'}
 SECONDS = 'training, s'
+CONFLICTS = 'conflicts, %'
 ACCURACIES = {f'{task}/accuracy': f'{task} accuracy, %' for task in SINGLE_TASKS}
 
 
 def values_of(run: pathlib.Path) -> dict[str, float]:
-    """Returns the test accuracies of a run, and its seconds of training.
+    """Returns a run's test accuracies, its seconds of training and, where it was measured, its share of conflicts.
 
-    These are the steps times the median seconds of a step: without the start, compilation and evaluation.
+    The seconds are the steps times the median seconds of a step: without the start, compilation and evaluation. The
+    conflicts are those of the whole training.
     """
     test = read_json(run / 'summary.json')['test']
     rows = [row for row in read_metrics(run / 'metrics.jsonl') if row['split'] == 'train']
     steps, seconds = (np.array([row[key] for row in rows]) for key in ('step', 'seconds'))
     a_step = np.median(np.diff(seconds) / np.diff(steps)) if len(rows) > 1 else np.nan
-    return {**{key: test[key] for key in ACCURACIES if key in test}, SECONDS: float(a_step * steps[-1])}
+    values = {**{key: test[key] for key in ACCURACIES if key in test}, SECONDS: float(a_step * steps[-1])}
+    conflicts = [row['gradients/conflicts'] for row in rows if 'gradients/conflicts' in row]
+    return {**values, CONFLICTS: 100 * float(np.mean(conflicts))} if conflicts else values
 
 
 def single_tasks(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
@@ -63,7 +67,7 @@ def scores(runs: Sequence[Mapping[str, float]], baselines: Mapping[str, float]) 
                 for convention, name in DELTAS.items()
                 if baselines
             },
-            SECONDS: run[SECONDS],
+            **{name: run[name] for name in (CONFLICTS, SECONDS) if name in run},
         }
         for run in runs
     ]
@@ -82,13 +86,14 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], facts: Sequence[str
         'best checkpoint by validation. Each run is the command `python -m mmtl_jax.train '
         '--config=configs/multi_mnist.py:<row> --config.seed=<seed>`: the same network, steps, batch size and '
         'optimizer, chosen on validation with equal weights. The data and their split are the same for all seeds. '
-        'The methods have their default settings; they were not tuned.',
+        'The methods have the settings that the config gives them, mostly their defaults; none was tuned.',
         *facts,
-        table(rows, [*ACCURACIES.values(), *DELTAS.values(), SECONDS], digits=2),
+        table(rows, [*ACCURACIES.values(), *DELTAS.values(), CONFLICTS, SECONDS], digits=2),
         'Single tasks: a network of the same size for each task, their times added. Δm as in Nash-MTL (the mean drop '
         'against single tasks, lower is better), Δp as in LibMTL (the mean gain, higher is better); with one metric a '
         'task they differ in the sign alone. The baselines are the means of the single-task runs over the seeds, so '
-        'that the spread in the first row is what chance alone makes. Seconds of training are the steps times the '
+        'that the spread in the first row is what chance alone makes. Conflicts: the share of the measured steps in '
+        'which the gradients of the tasks have a negative cosine. Seconds of training are the steps times the '
         'median time of one: without the start, compilation and evaluation.',
     ]) + '\n'  # fmt: skip
 

@@ -18,11 +18,13 @@ FAKES = {
 
 
 def write_run(folder, accuracies):
-    """Writes what a finished run leaves: 0.5 s a step, but for an evaluation of 9 s."""
+    """Writes what a finished run leaves: 0.5 s a step, but for an evaluation of 9 s; a quarter of conflicts."""
     folder.mkdir(parents=True)
     test = {f'{task}/accuracy': value for task, value in accuracies.items()}
     (folder / 'summary.json').write_text(json.dumps({'test': {**test, 'left/loss': 1.0}}))
     rows = [{'step': 10 * n, 'split': 'train', 'seconds': 5.0 * n + 9.0 * (n > 2)} for n in range(1, 5)]
+    if len(accuracies) > 1:
+        rows[0]['gradients/conflicts'], rows[2]['gradients/conflicts'] = 0.5, 0.0
     rows.append({'step': 20, 'split': 'validation', 'seconds': 19.0})
     (folder / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     environment = {'processor': 'Abacus', 'device_kind': 'cpu', 'devices': [0], 'packages': {'jax': '1.0'}}
@@ -42,11 +44,20 @@ def lines(tmp_path):
 def test_the_table_of_finished_runs(lines):
     assert 'Machine: Abacus; cpu x 1; jax 1.0.' in lines
     rows = [[part.strip() for part in line.split('|')[1:-1]] for line in lines if line.startswith('|')]
-    assert rows[0] == ['run', 'seeds', 'left accuracy, %', 'right accuracy, %', 'Δm, % ↓', 'Δp, % ↑', 'training, s']
+    assert rows[0] == [
+        'run',
+        'seeds',
+        'left accuracy, %',
+        'right accuracy, %',
+        'Δm, % ↓',
+        'Δp, % ↑',
+        'conflicts, %',
+        'training, s',
+    ]
     assert rows[2:] == [
-        ['single tasks', '2', '92.00 ± 2.83', '80.00 ± 0.00', '0.00 ± 1.54', '0.00 ± 1.54', '40.00 ± 0.00'],
-        ['equal', '2', '92.00 ± 0.00', '80.00 ± 0.00', '0.00 ± 0.00', '0.00 ± 0.00', '20.00 ± 0.00'],
-        ['cagrad', '1', '96.60', '76.00', '0.00', '0.00', '20.00'],
+        ['single tasks', '2', '92.00 ± 2.83', '80.00 ± 0.00', '0.00 ± 1.54', '0.00 ± 1.54', '', '40.00 ± 0.00'],
+        ['equal', '2', '92.00 ± 0.00', '80.00 ± 0.00', '0.00 ± 0.00', '0.00 ± 0.00', '25.00 ± 0.00', '20.00 ± 0.00'],
+        ['cagrad', '1', '96.60', '76.00', '0.00', '0.00', '25.00', '20.00'],
     ]
 
 
