@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mmtl_jax.balancing.base import Balancer, Signals, check_length
-from mmtl_jax.balancing.nonnegative import nonnegative_quadratic, rounding
+from mmtl_jax.balancing.nonnegative import GUESS, nonnegative_quadratic, rounding
 from mmtl_jax.balancing.unit_rows import unit_rows
 from mmtl_jax.core.types import Array
 
@@ -34,18 +34,37 @@ def project_onto_dual_cone(cosines: Array, points: Array) -> Array:
     if len(points) < MANY:
         return points + jax.vmap(nonnegative_quadratic, in_axes=(None, 0))(cosines, linear)
     # One problem after the other keeps the tableau in the cache; a good guess leaves nothing to do.
-    guesses = _active_set_guess(cosines, linear)
+    guesses = _active_set_guess(cosines, linear, _stationary_guess(cosines, points))
     return points + lax.map(lambda problem: nonnegative_quadratic(cosines, *problem), (linear, guesses))
 
 
-def _active_set_guess(matrix: Array, linear: Array, max_rounds: int = 20, steps: int = 8) -> Array:
+def _stationary_guess(cosines: Array, points: Array) -> Array:
+    """Returns what solves all problems at once where the cone holds nothing but 0, else anything.
+
+    A combination w of the rows of J with no weight below 1 and the least norm then is 0, and so is every multiple of
+    it; the smallest that is no less than u is the v of the point J'u.
+    """
+    ones = jnp.ones(len(cosines), cosines.dtype)
+    weights = ones + nonnegative_quadratic(cosines, -cosines @ ones)
+    return jnp.max(points / weights[None, :], axis=1)[:, None] * weights[None, :] - points
+
+
+def _active_set_guess(matrix: Array, linear: Array, first: Array, max_rounds: int = 40, steps: int = 8) -> Array:
     """Returns what mostly minimises x'Ax / 2 - b'x over x >= 0 for each row b of `linear [K, T]`.
 
     The primal-dual active-set method (Hintermueller, Ito and Kunisch, SIAM J. Optim. 13, 2002), with a few steps of
     conjugate gradients on the guessed support in place of a factorization, so that all K problems share matrix
     products. It needs no more than a few rounds where the rows are far from dependent, and may not get there at all
-    where they are not: the caller checks.
+    where they are not: the caller checks. Problems that `first [K, T]` solves are left at that.
     """
+    bound = GUESS * jax.vmap(rounding, in_axes=(None, 0, 0))(matrix, linear, jnp.zeros_like(linear))
+
+    def slack_of(x: Array) -> Array:
+        return x @ matrix - linear
+
+    def unsolved(x: Array, slack: Array) -> Array:
+        tolerance = bound + GUESS * jnp.finfo(x.dtype).eps * jnp.sum(jnp.abs(x), axis=1)
+        return jnp.max(jnp.abs(jnp.minimum(x, slack)), axis=1) > tolerance
 
     def conjugate_gradients(x: Array, support: Array) -> Array:
         def step(_: int, state: tuple) -> tuple:
@@ -63,19 +82,17 @@ def _active_set_guess(matrix: Array, linear: Array, max_rounds: int = 20, steps:
         residual = jnp.where(support, linear - x @ matrix, 0)
         return lax.fori_loop(0, steps, step, (x, residual, residual, jnp.sum(residual**2, axis=1)))[0]
 
-    tolerance = 8 * jax.vmap(rounding, in_axes=(None, 0, 0))(matrix, linear, jnp.zeros_like(linear))
-
-    def unfinished(state: tuple) -> Array:
-        x, slack, count = state
-        violation = jnp.max(jnp.abs(jnp.minimum(x, slack)), axis=1)
-        return (count < max_rounds) & jnp.any(violation > tolerance)
-
     def again(state: tuple) -> tuple:
-        x, slack, count = state
-        x = conjugate_gradients(x, x > slack)
-        return x, x @ matrix - linear, count + 1
+        x, slack, left, count = state
+        new = conjugate_gradients(x, x > slack)
+        x = jnp.where(left[:, None], new, x)
+        slack = slack_of(x)
+        return x, slack, unsolved(x, slack), count + 1
 
-    return lax.while_loop(unfinished, again, (jnp.zeros_like(linear), -linear, 0))[0]
+    left = unsolved(first, slack_of(first))
+    x = jnp.where(left[:, None], 0, first)
+    state = x, slack_of(x), left, 0
+    return lax.while_loop(lambda state: (state[3] < max_rounds) & jnp.any(state[2]), again, state)[0]
 
 
 def upgrad(preference: Sequence[float] | None = None) -> Balancer:
