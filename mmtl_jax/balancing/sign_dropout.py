@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmtl_jax.balancing.aggregate import sum_rows
 from mmtl_jax.balancing.arithmetic import along_tasks, next_key
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, check_length
 from mmtl_jax.core.types import Array, PyTree
@@ -62,7 +63,7 @@ def keep_one_sign(gradients: Array, uniform: Array, leak: Any = 0.0) -> Array:
       uniform: `[...]`, numbers from [0, 1) that choose the signs.
       leak: a number, or one per task.
     """
-    total, size = jnp.sum(gradients, axis=0), jnp.sum(jnp.abs(gradients), axis=0)
+    total, size = sum_rows((gradients, jnp.abs(gradients)))
     # U < P, multiplied out.
     positive = uniform * 2 * size < size + total
     keep = (gradients > 0) == positive[None]
