@@ -176,6 +176,9 @@ def _check_names(values: Mapping[str, Any]) -> None:
             )
     if FUSED in values['encoders']:
         raise ValueError(f'a modality cannot be called {FUSED!r}; that name stands for the fusion of all.')
+    split = next((name for name in values['tasks'] if '/' in name), None)
+    if split is not None:
+        raise ValueError(f"the task {split!r} has a '/' in its name, which divides task and metric; rename it.")
     if GRADIENTS in values['tasks']:
         raise ValueError(f'a task cannot be called {GRADIENTS!r}; that name stands for what is recorded of all tasks.')
 

@@ -128,6 +128,9 @@ def test_no_section_can_be_left_out(name):
         ({'optimizer': {'learning_rte': 1.0}}, "adamw has no argument 'learning_rte'"),
         ({'optimizer': {'schedule': 'cosin'}}, "no schedule 'cosin'; choose one of"),
         ({'balancing': {'name': 'uncertianty'}}, "no balancing 'uncertianty'; did you mean 'uncertainty'"),
+        ({'balancing': {'level': 'trunk'}}, "balancing.level is 'trunk'; it must be one of"),
+        ({'balancing': {'jacobian': 'scan'}}, "balancing.jacobian is 'scan'; it must be one of"),
+        ({'balancing': {'name': 'modo'}}, 'data.batch_size is 8, but this balancer splits each batch into 3 equal parts'),
         ({'sharing': {'name': 'hard'}}, "no sharing 'hard'; did you mean 'Hard'"),
         ({'fusion': {'wdith': 8}}, "Concat has no argument 'wdith'; did you mean 'width'"),
         ({'tasks': {'kind': {'name': 'clasification'}}}, "no tasks 'clasification'; did you mean 'classification'"),
@@ -145,6 +148,18 @@ def test_a_modality_cannot_be_called_what_stands_for_all():
     for section in (values['encoders'], values['data']['inputs']):
         section['fused'] = section.pop('text')
     with pytest.raises(ValueError, match="a modality cannot be called 'fused'"):
+        from_config(values)
+
+
+@pytest.mark.parametrize(
+    ('name', 'sentence'),
+    [('gradients', "a task cannot be called 'gradients'"), ('a/b', "the task 'a/b' has a '/' in its name")],
+)
+def test_a_task_cannot_be_called_what_its_metrics_would_be_mistaken_for(name, sentence):
+    values = tiny_values()
+    for section in (values['tasks'], values['data']['targets']):
+        section[name] = section.pop('kind')
+    with pytest.raises(ValueError, match=sentence):
         from_config(values)
 
 
