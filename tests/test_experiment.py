@@ -130,7 +130,7 @@ def test_no_section_can_be_left_out(name):
         ({'balancing': {'name': 'uncertianty'}}, "no balancing 'uncertianty'; did you mean 'uncertainty'"),
         ({'balancing': {'level': 'trunk'}}, "balancing.level is 'trunk'; it must be one of"),
         ({'balancing': {'jacobian': 'scan'}}, "balancing.jacobian is 'scan'; it must be one of"),
-        ({'balancing': {'name': 'modo'}}, 'data.batch_size is 8, but this balancer splits each batch into 3 equal parts'),
+        ({'balancing': {'name': 'modo'}}, 'data.batch_size is 8, but this balancer splits each batch into 3'),
         ({'sharing': {'name': 'hard'}}, "no sharing 'hard'; did you mean 'Hard'"),
         ({'fusion': {'wdith': 8}}, "Concat has no argument 'wdith'; did you mean 'width'"),
         ({'tasks': {'kind': {'name': 'clasification'}}}, "no tasks 'clasification'; did you mean 'classification'"),
