@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from mmtl_jax.balancing.base import Balancer, from_weighting
-from mmtl_jax.balancing.minimum_norm import is_stationary, minimum_norm
+from mmtl_jax.balancing.minimum_norm import hull_square, vanishes
 from mmtl_jax.balancing.nonnegative import nonnegative_quadratic
 from mmtl_jax.balancing.unit_rows import unit_rows
 from mmtl_jax.core.types import Array
@@ -16,7 +16,7 @@ RESCALE = {0: lambda c: 1.0, 1: lambda c: 1 / (1 + c**2), 2: lambda c: 1 / (1 + 
 MAX_STEPS = 50
 
 
-def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c: float) -> Array:
+def conflict_averse(cosines: Array, mean: Array, ratios: Array, least: Array, capped: Array, c: float) -> Array:
     """Returns how far the mean moves to the best least gain, as a combination of unit rows.
 
     With unit rows U, lengths 1 / h and the mean m = U'v, the direction d is the one within c |m| of m with the largest
@@ -29,7 +29,7 @@ def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c
     (`nonnegative_quadratic`). |z| is a convex, increasing function of the level, with the derivative h'x / |z|.
     Newton's method from above therefore comes down to the level at which |z| = c |m| without passing it, in about 5
     programs with up to O(T^3) operations each. It starts from (1 + c) |m| times the least norm in the hull of the rows
-    u_t / h_t, which no level in the ball exceeds, and at which no |z| exceeds (2 + c) |m|.
+    u_t / h_t: no direction in the ball has a higher level, and at this one |z| is at most (2 + c) |m|.
 
     Where no direction is a gain for all, the level cannot exceed 0, and the distance at 0 may be less than c |m|: then
     many directions in the ball share the best level, and the one nearest to the mean is taken.
@@ -38,6 +38,7 @@ def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c
       cosines: UU', `[T, T]`.
       mean: v, `[T]`.
       ratios: h, `[T]`, scaled to a maximum of 1; 0 for a row that plays no part.
+      least: the least norm in the hull of the rows u_t / h_t, a scalar.
       capped: bool scalar, whether the level cannot exceed 0.
       c: radius of the ball over the norm of the mean, positive.
 
@@ -60,20 +61,21 @@ def conflict_averse(cosines: Array, mean: Array, ratios: Array, capped: Array, c
         rest = 1 - needed @ y
         return unit * y / jnp.where(rest > 0, rest, 1)
 
-    highest = jnp.where(capped, 0, (radius + size) * norm(minimum_norm(cosines, ratios)))
-    first = nearest(highest)
-
     def outside(state: tuple) -> Array:
-        _, x, count = state
-        return (norm(x) > radius * (1 + 4 * jnp.finfo(mean.dtype).eps)) & (count < MAX_STEPS)
+        _, x, _, count = state
+        return (count == 0) | ((norm(x) > radius * (1 + 4 * jnp.finfo(mean.dtype).eps)) & (count < MAX_STEPS))
 
     def newton(state: tuple) -> tuple:
-        level, x, count = state
+        level, x, first, count = state
         slope = ratios @ x
-        level = level - (norm(x) - radius) * norm(x) / jnp.where(slope > 0, slope, jnp.inf)
-        return level, nearest(level), count + 1
+        step = jnp.where(count > 0, (norm(x) - radius) * norm(x), 0) / jnp.where(slope > 0, slope, jnp.inf)
+        x = nearest(level - step)
+        return level - step, x, jnp.where(count > 0, first, x), count + 1
 
-    _, x, _ = lax.while_loop(outside, newton, (highest, first, 0))
+    # The first step is none: it finds the x of the highest level.
+    highest = jnp.where(capped, 0, (radius + size) * least)
+    zeros = jnp.zeros_like(mean)
+    _, x, first, _ = lax.while_loop(outside, newton, (highest, zeros, zeros, 0))
     length = norm(x)
     on_sphere = x * radius / jnp.where(length > 0, length, 1)
     return jnp.where(capped & (norm(first) <= radius), first, on_sphere)
@@ -118,10 +120,14 @@ def cagrad(c: float = 0.5, rescale: int = 1) -> Balancer:
         longest = jnp.max(rows.norms)
         relative = jnp.where(rows.nonzero, rows.norms / jnp.where(longest > 0, longest, 1), 1)
         ratios = jnp.where(rows.nonzero, jnp.min(relative) / relative, 0)
-        capped = jnp.any(active & ~rows.nonzero) | is_stationary(rows)
+        hulls = jnp.stack([rows.nonzero.astype(ratios.dtype), ratios])
+        # One after the other, so that there is one to compile.
+        square, scaled = lax.map(lambda h: hull_square(rows.cosines, h), hulls)
+        capped = jnp.any(active & ~rows.nonzero) | vanishes(square)
         mean = jnp.where(rows.nonzero, uniform * relative, 0)
         # Without a ball there is nothing to solve, and Newton's method would crawl.
-        x = conflict_averse(rows.cosines, mean, ratios, capped, c) if c > 0 else jnp.zeros_like(mean)
+        least = jnp.sqrt(jnp.maximum(scaled, 0))
+        x = conflict_averse(rows.cosines, mean, ratios, least, capped, c) if c > 0 else jnp.zeros_like(mean)
         return RESCALE[rescale](c) * (uniform + x / relative)
 
     return from_weighting(weighting, heads='own')

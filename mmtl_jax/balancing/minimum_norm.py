@@ -36,11 +36,24 @@ def minimum_norm(cosines: Array, inverse_lengths: Array) -> Array:
     return y / jnp.where(total > 0, total, 1)
 
 
+def hull_square(cosines: Array, inverse_lengths: Array) -> Array:
+    """Returns the squared least norm in the convex hull of T rows, given as for `minimum_norm`; a scalar."""
+    hull = minimum_norm(cosines, inverse_lengths)
+    return hull @ cosines @ hull
+
+
+def vanishes(square: Array) -> Array:
+    """Returns whether the squared least norm of the hull of unit rows cannot be told from 0.
+
+    In the dtype of the Gramian, rounding alone leaves up to 1 machine epsilon of it. Up to 16 count as 0, because
+    above it what a method makes of the difference may be large, and would be made of noise.
+    """
+    return square <= STATIONARY * jnp.finfo(square.dtype).eps
+
+
 def is_stationary(rows: UnitRows) -> Array:
     """Returns whether 0 is in the convex hull of the rows that are not zero, up to rounding; False without any."""
-    hull = minimum_norm(rows.cosines, rows.nonzero.astype(rows.norms.dtype))
-    square = hull @ rows.cosines @ hull
-    return jnp.any(rows.nonzero) & (square <= STATIONARY * jnp.finfo(square.dtype).eps)
+    return jnp.any(rows.nonzero) & vanishes(hull_square(rows.cosines, rows.nonzero.astype(rows.norms.dtype)))
 
 
 def mgda(normalization: str = 'none') -> Balancer:
