@@ -131,11 +131,7 @@ class Shared:
 
 def through_losses(objective: Objective, params: PyTree, variables: PyTree, batch: Batch, key: Array) -> Shared:
     """Returns the shared part for balancers that need no gradients."""
-
-    def forward(params):
-        floats, rest, layout, after = _head_inputs(objective, params, variables, batch, key)
-        return floats, (rest, layout, after)
-
+    forward = _to_heads(objective, variables, batch, key)
     floats, back, (rest, layout, after) = jax.vjp(forward, params, has_aux=True)
 
     def direction(cotangents, weights, active, _):
@@ -156,11 +152,7 @@ def at_parameters(
     chunk_size: int | None,
 ) -> Shared:
     """Returns the shared part, with the tasks' gradients of the shared parameters."""
-
-    def forward(params):
-        floats, rest, layout, after = _head_inputs(objective, params, variables, batch, key)
-        return floats, (rest, layout, after)
-
+    forward = _to_heads(objective, variables, batch, key)
     floats, (rest, layout, after), pull = pullback(
         forward, params, num_tasks=num_tasks, factored=factored, chunk_size=chunk_size
     )
@@ -226,7 +218,13 @@ def feature_example(objective: Objective, params: PyTree, variables: PyTree, bat
     return jax.eval_shape(z, {name: part for name, part in params.items() if name != SHARING})
 
 
-def _head_inputs(objective, params, variables, batch, key):
-    z, between = objective.features(params, variables, batch, key)
-    features, after = objective.share(params, between, z, key)
-    return *separate(features), after
+def _to_heads(objective: Objective, variables: PyTree, batch: Batch, key: Array) -> Callable[[PyTree], Any]:
+    """Returns shared parameters -> (floats that the heads take, (the rest, the layout, variables after the pass))."""
+
+    def forward(params: PyTree) -> tuple[list[Array], tuple[list[Array], Layout, PyTree]]:
+        z, between = objective.features(params, variables, batch, key)
+        features, after = objective.share(params, between, z, key)
+        floats, rest, layout = separate(features)
+        return floats, (rest, layout, after)
+
+    return forward
