@@ -17,14 +17,14 @@ jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_lev
 def parameters(module: nn.Module, *inputs: Any, seed: int = 0, **options: Any) -> PyTree:
     """Returns random variables for `module`, without compiling its initialisers.
 
-    Scales are 1 and other vectors 0, as initialisers have them; kernels keep unit variance. Kernels that start at zero
-    do not stay there, so that a test of gradients or masks sees what lies behind them.
+    Scales and variances are 1 and other vectors 0, as initialisers have them; kernels keep unit variance. Kernels that
+    start at zero do not stay there, so that a test of gradients or masks sees what lies behind them.
     """
     generator = np.random.default_rng(seed)
 
     def draw(path: tuple, shape: jax.ShapeDtypeStruct) -> np.ndarray:
         if len(shape.shape) < 2:
-            return np.full(shape.shape, path[-1].key == 'scale', shape.dtype)
+            return np.full(shape.shape, path[-1].key in ('scale', 'var'), shape.dtype)
         values = generator.normal(size=shape.shape) / math.sqrt(math.prod(shape.shape[:-1]))
         return values.astype(shape.dtype)
 

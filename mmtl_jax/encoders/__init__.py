@@ -1,11 +1,13 @@
 """Floor 2: encoders, one modality to Features.
 
 An encoder is a linen module `(array or Ragged, *, train) -> Features` with a field `width`. It ends with a LayerNorm,
-so that what it hands on has unit scale, and gives the same real tokens however far its input is padded.
+so that what it hands on has unit scale, and gives the same real tokens however far its input is padded. Towers that
+published weights fit into (see `mmtl_jax.pretrained`) hand on their own features with `width=None`.
 """
 
 from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
+from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
 
@@ -16,6 +18,7 @@ __all__ = [
     'BagOfEmbeddings',
     'ImageCNN',
     'ImageResNet',
+    'ResNet',
     'TabularMLP',
     'TextLSTM',
     'TextTransformer',

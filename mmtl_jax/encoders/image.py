@@ -101,8 +101,17 @@ class ImageResNet(nn.Module):
         return project(self, tuple(maps), train=train)
 
 
-def project(encoder: ImageCNN | ImageResNet, maps: tuple[Array, ...], *, train: bool) -> Features:
+def project(
+    encoder: nn.Module, maps: tuple[Array, ...], *, train: bool, names: tuple[str | None, str | None] = (None, None)
+) -> Features:
     """Returns the last map as tokens of the encoder's width; called inside the encoder's compact method.
+
+    Args:
+      encoder: has the fields `width`, `pooling` and `dropout_rate`. Where the width is None, the tokens are the last
+        map's channels, pooled and no more.
+      maps: spatial maps, finest first.
+      train: whether dropout acts.
+      names: of the dense layer and of the LayerNorm after it; linen chooses by default.
 
     Raises:
       ValueError: an unknown pooling.
@@ -114,13 +123,19 @@ def project(encoder: ImageCNN | ImageResNet, maps: tuple[Array, ...], *, train: 
     tokens = maps[-1].reshape(batch, height * width, channels)
     if encoder.pooling != 'none':
         tokens = jnp.concatenate([reduce(tokens, axis=1, keepdims=True) for reduce in POOLINGS[encoder.pooling]], -1)
-    tokens = nn.Dropout(encoder.dropout_rate, deterministic=not train)(tokens)
-    tokens = nn.LayerNorm()(nn.Dense(encoder.width)(tokens))
+    if encoder.width is not None:
+        tokens = nn.Dropout(encoder.dropout_rate, deterministic=not train)(tokens)
+        tokens = nn.LayerNorm(name=names[1])(nn.Dense(encoder.width, name=names[0])(tokens))
     return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool), maps=maps)
 
 
-def standardise(images: Array) -> Array:
-    """Returns `images` in [-1, 1] as float32.
+def standardise(images: Array, mean: tuple[float, ...] = (0.5,), deviation: tuple[float, ...] = (0.5,)) -> Array:
+    """Returns `(images - mean) / deviation` as float32; by default in [-1, 1].
+
+    Args:
+      images: `[B, H, W, C]` in [0, 1].
+      mean: one value, or one per channel.
+      deviation: the same.
 
     Raises:
       ValueError: the input is not `[B, H, W, C]` of floats.
@@ -129,7 +144,8 @@ def standardise(images: Array) -> Array:
         raise ValueError(
             f'images must be floats [B, H, W, C] in [0, 1], got {images.dtype} {images.shape}; divide bytes by 255.'
         )
-    return (2 * images - 1).astype(jnp.float32)
+    mean, deviation = (jnp.asarray(values, jnp.float32)[None, None, None] for values in (mean, deviation))
+    return (images.astype(jnp.float32) - mean) / deviation
 
 
 def fold(images: Array, patch: int) -> Array:
@@ -146,9 +162,9 @@ def doubling_widths(width: int, stages: int = NUM_STAGES) -> tuple[int, ...]:
     return tuple(max(SMALLEST_STAGE, width >> (stages - 1 - stage)) for stage in range(stages))
 
 
-def conv(channels: int, size: int = 3, stride: int = 1) -> nn.Conv:
+def conv(channels: int, size: int = 3, stride: int = 1, **options) -> nn.Conv:
     """Returns a `size` x `size` convolution; a normalisation follows it, so it has no bias."""
-    return nn.Conv(channels, (size, size), (stride, stride), use_bias=False, kernel_init=conv_kernel)
+    return nn.Conv(channels, (size, size), (stride, stride), use_bias=False, kernel_init=conv_kernel, **options)
 
 
 def group_norm(channels: int, **options) -> nn.GroupNorm:

@@ -26,6 +26,12 @@ CASES = {
         {'pooling': 'none', 'patch': 1, 'stage_widths': (8, 12), **DROPOUT},
     ),
     'ImageResNet': ('image', [1, 1, 1, 1], {'stage_sizes': (2,), 'pooling': 'mean', **DROPOUT}),
+    'ResNet': ('image', [1, 1, 1, 1], {'depth': 18, 'stage_sizes': (1, 1), 'base_width': 8, **DROPOUT}),
+    'ResNet, bottlenecks and GroupNorm': (
+        'image',
+        [6, 6, 6, 6],
+        {'stage_sizes': (1,), 'base_width': 8, 'norm': 'group', 'pooling': 'none', **DROPOUT},
+    ),
     'BagOfEmbeddings': ('text', [1, 1, 0, 1], {'depth': 1, 'token_dropout_rate': 0.3, **DROPOUT}),
     'BagOfEmbeddings, narrow': ('text', [1, 1, 0, 1], {'embedding_width': 6, **DROPOUT}),
     'TextLSTM': ('text', [7, 3, 0, 5], DROPOUT),
@@ -105,7 +111,8 @@ class Case:
         return tokens + sum(jnp.sum(level) for level in features.maps), features
 
     def _apply_in_training(self, variables, inputs, key):
-        return self.encoder.apply(variables, inputs, train=True, rngs={'dropout': key})
+        kept = [name for name in variables if name != 'params']
+        return self.encoder.apply(variables, inputs, train=True, rngs={'dropout': key}, mutable=kept)[0]
 
     def apply(self, inputs) -> Features:
         """Returns features without dropout."""
@@ -165,7 +172,7 @@ def test_only_images_have_maps_the_finest_first(case):
 
 def test_parameters_are_float32(case):
     assert {leaf.dtype for leaf in jax.tree.leaves(case.variables)} == {np.dtype('float32')}
-    assert set(case.variables) == {'params'}
+    assert set(case.variables) <= {'params', 'batch_stats'}
 
 
 def test_tokens_have_unit_scale(case):
