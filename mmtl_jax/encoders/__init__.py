@@ -6,6 +6,7 @@ published weights fit into (see `mmtl_jax.pretrained`) hand on their own feature
 """
 
 from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
+from mmtl_jax.encoders.efficientnet import EfficientNetLite0
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
 from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
@@ -16,6 +17,7 @@ __all__ = [
     'AudioConformer',
     'AudioLSTM',
     'BagOfEmbeddings',
+    'EfficientNetLite0',
     'ImageCNN',
     'ImageResNet',
     'ResNet',

@@ -32,9 +32,15 @@ CASES = {
         [6, 6, 6, 6],
         {'stage_sizes': (1,), 'base_width': 8, 'norm': 'group', 'pooling': 'none', **DROPOUT},
     ),
+    'EfficientNetLite0': (
+        'image',
+        [1, 1, 1, 1],
+        {'stages': ((1, 3, 1, 1, 8), (2, 5, 2, 2, 12)), 'stem_width': 8, 'head_width': 16, **DROPOUT},
+    ),
     'BagOfEmbeddings': ('text', [1, 1, 0, 1], {'depth': 1, 'token_dropout_rate': 0.3, **DROPOUT}),
     'BagOfEmbeddings, narrow': ('text', [1, 1, 0, 1], {'embedding_width': 6, **DROPOUT}),
     'TextLSTM': ('text', [7, 3, 0, 5], DROPOUT),
+    'BERT': ('text', [7, 3, 0, 5], {'depth': 1, 'num_heads': 2, 'max_length': 12, **DROPOUT}),
     'TextTransformer': ('text', [7, 3, 0, 5], {'depth': 1, **DROPOUT}),
     'AudioCNN': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, **DROPOUT}),
     'AudioCNN, waveform': ('waveform', [32, 12, 0, 22], {'depth': 1, 'stack': 1, 'front_end': FRONT_END, **DROPOUT}),
@@ -42,6 +48,9 @@ CASES = {
     'AudioConformer': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, 'kernel_size': 3, **DROPOUT}),
     'TabularMLP': ('table', [1, 1, 1, 1], DROPOUT),
 }
+
+# A softmax does not see what all its scores have in common, and without rotary positions that is the key's bias.
+WITHOUT_GRADIENT = ('params/layer_0/attention/key/bias',)
 
 
 def read_by(kind: str) -> jax.Array | Ragged:
@@ -187,6 +196,8 @@ def test_tokens_have_unit_scale(case):
 def test_gradients_are_finite_and_reach_every_parameter(case):
     for path, gradient in flatten_with_paths(case.gradients(case.inputs)).items():
         assert np.isfinite(gradient).all(), path
+        if path in WITHOUT_GRADIENT:
+            continue
         assert np.max(np.abs(gradient)) > 1e-6, path
 
 
