@@ -11,7 +11,7 @@ from mmtl_jax.core.files import read_json
 from mmtl_jax.core.types import Batch
 from mmtl_jax.experiment import Experiment, from_config
 from mmtl_jax.training.checkpoint import Checkpoints
-from mmtl_jax.training.compilation import CompiledByShape
+from mmtl_jax.training.compilation import CompiledByShape, warm_up
 from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
 from mmtl_jax.training.gradient import make_gradient, make_measure
 from mmtl_jax.training.host import Host
@@ -80,17 +80,18 @@ class Run:
         return None if self.measure is None else self.experiment.jacobian.record_every
 
     def compile(self, state: TrainState) -> None:
-        """Compiles the gradient for every shape that the run will meet."""
+        """Compiles what depends on the batch for every shape that the run will meet."""
         batches = [
             jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=split(self.mesh)), batch)
             for batch in self.experiment.inputs.empty_batches()
         ]
-        self.gradient.warm_up([(lean(state), batch) for batch in batches])
+        calls = [(self.gradient, (lean(state), batch)) for batch in batches]
         if self.look_back is not None:
             active = jax.ShapeDtypeStruct((len(self.experiment.tasks),), bool, sharding=replicated(self.mesh))
-            self.look_back.warm_up([(lean(state), batch, active) for batch in batches])
+            calls += [(self.look_back, (lean(state), batch, active)) for batch in batches]
         if self.measure is not None:
-            self.measure.warm_up([(lean(state), batches[0])])
+            calls.append((self.measure, (lean(state), batches[0])))
+        warm_up(calls)
 
     def check_selection(self, state: TrainState) -> None:
         """Checks that evaluations will give the metric by which the best checkpoint is chosen.

@@ -1,7 +1,6 @@
 """Compilation ahead of time: every shape that a run will meet, side by side, before its first step."""
 
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +13,6 @@ class CompiledByShape:
 
     Attributes:
       count: compilations so far.
-      seconds: wall time that callers waited for them.
     """
 
     def __init__(self, function: Callable[..., Any], **jit_options: Any):
@@ -23,30 +21,20 @@ class CompiledByShape:
         self._compiled: dict[Any, Any] = {}
         self._lock = threading.Lock()
         self.count = 0
-        self.seconds = 0.0
-
-    def warm_up(self, calls: Sequence[tuple[Any, ...]], *, num_threads: int = 2) -> None:
-        """Compiles for the shapes of each of `calls`, tuples of arguments that are not run."""
-        began = time.perf_counter()
-        different = {_shapes(arguments): arguments for arguments in calls}
-        with ThreadPoolExecutor(num_threads) as pool:
-            list(pool.map(self._compile, different.values()))
-        self.seconds += time.perf_counter() - began
-
-    def knows(self, *arguments: Any) -> bool:
-        """Returns whether arguments of these shapes need no compilation."""
-        return _shapes(arguments) in self._compiled
 
     def __call__(self, *arguments: Any) -> Any:
         """Returns `function(*arguments)`."""
         key = _shapes(arguments)
         if key not in self._compiled:
-            began = time.perf_counter()
-            self._compile(arguments)
-            self.seconds += time.perf_counter() - began
+            self.compile(*arguments)
         return self._compiled[key](*arguments)
 
-    def _compile(self, arguments: tuple[Any, ...]) -> None:
+    def knows(self, *arguments: Any) -> bool:
+        """Returns whether arguments of these shapes need no compilation."""
+        return _shapes(arguments) in self._compiled
+
+    def compile(self, *arguments: Any) -> None:
+        """Compiles for the shapes of the arguments, if that is still to be done."""
         key = _shapes(arguments)
         if key in self._compiled:
             return
@@ -54,6 +42,13 @@ class CompiledByShape:
         with self._lock:
             self._compiled[key] = compiled
             self.count += 1
+
+
+def warm_up(calls: Sequence[tuple[CompiledByShape, tuple[Any, ...]]], *, num_threads: int = 2) -> None:
+    """Compiles each function for the shapes of its arguments, which are not run; several at a time."""
+    different = {(id(function), _shapes(arguments)): (function, arguments) for function, arguments in calls}
+    with ThreadPoolExecutor(num_threads) as pool:
+        list(pool.map(lambda call: call[0].compile(*call[1]), different.values()))
 
 
 def _shapes(arguments: tuple[Any, ...]) -> Any:

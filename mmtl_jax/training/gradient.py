@@ -140,6 +140,9 @@ def make_measure(
     model: nn.Module, tasks: Sequence[Task], jacobian: Jacobian
 ) -> Callable[[TrainState, Batch], dict[str, Array]]:
     """Returns the pure function `(state, batch) -> {'gramian': [T, T], 'active': [T]}` of the tasks' gradients."""
+    if jacobian.jacobian == 'auto':
+        # It runs seldom, so that what counts is its compilation, which is shorter the fewer passes are written out.
+        jacobian = dataclasses.replace(jacobian, jacobian=8)
     forward = make_forward(model, tasks, 'gramian', jacobian)
 
     def measure(state: TrainState, batch: Batch) -> dict[str, Array]:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.training.compilation import CompiledByShape
+from mmtl_jax.training.compilation import CompiledByShape, warm_up
 
 
 def test_each_shape_compiles_once():
@@ -15,12 +15,14 @@ def test_each_shape_compiles_once():
 
 def test_what_is_warmed_up_never_compiles_again():
     total = CompiledByShape(lambda tree: tree['a'].sum() + tree['b'])
+    double = CompiledByShape(lambda x: 2 * x)
     shapes = [{'a': jax.ShapeDtypeStruct((n,), jnp.float32), 'b': jnp.zeros(())} for n in (2, 5, 2)]
-    total.warm_up([(shape,) for shape in shapes], num_threads=2)
-    assert total.seconds > 0
-    before = total.seconds
-    assert float(total({'a': jnp.ones(5), 'b': jnp.ones(())})) == 6.0
-    assert (total.count, total.seconds) == (2, before)
+    warm_up([(double, (jnp.ones(3),)), *((total, (shape,)) for shape in shapes)], num_threads=2)
+    known = {'a': jnp.ones(5), 'b': jnp.ones(())}
+    assert total.knows(known)
+    assert not total.knows({**known, 'a': jnp.ones(6)})
+    assert float(total(known)) == 6.0
+    assert (total.count, double.count) == (2, 1)
 
 
 def test_another_dtype_or_structure_is_another_program():
