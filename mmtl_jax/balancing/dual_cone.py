@@ -23,6 +23,10 @@ def project_onto_dual_cone(cosines: Array, points: Array) -> Array:
     least norm. It is unique, x where the rows are independent. Conditions: x >= 0, JJ'(u + x) >= 0, and for each row
     one of the two is 0.
 
+    As many points as tasks, 100 in float32 on a CPU, take about 1 ms where the rows are far from dependent or where the
+    cone is 0 (normal numbers in more than 100 or less than 51 dimensions). In between it takes longer, and most, up to
+    90 ms, in 51 to 53: the cone is thinnest there, guesses fail, and each point takes a program of its own.
+
     Args:
       cosines: JJ', `[T, T]`, of rows of length 1.
       points: `[K, T]`, each the u of a point J'u.

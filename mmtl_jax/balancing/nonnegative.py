@@ -11,8 +11,10 @@ from mmtl_jax.core.types import Array
 SLACK = 0.5
 # The same for a guess, which is then not solved any further.
 GUESS = 4
-# Times the machine epsilon: the ridge, above what rounding makes of an eigenvalue of 0.
+# Times the machine epsilon: the ridge to begin with, above what rounding makes of an eigenvalue of 0.
 RIDGE = 8
+# By which the ridge grows if it is not.
+GROWTH = 8
 # Of refinement; most problems need 2 or 3.
 MAX_ROUNDS = 30
 
@@ -21,6 +23,7 @@ class _Pivoting(NamedTuple):
     """The state of the iteration.
 
     Attributes:
+      ridge: what the diagonal of the tableau has more than that of the matrix.
       table: the tableau of the basis, see `_sweep`.
       x: `[T]`, 0 outside the basis.
       gradient: `[T]`, of the objective with the ridge at x.
@@ -32,6 +35,7 @@ class _Pivoting(NamedTuple):
       finished: whether best is what is returned.
     """
 
+    ridge: Array
     table: Array
     x: Array
     gradient: Array
@@ -58,7 +62,8 @@ def nonnegative_quadratic(matrix: Array, linear: Array, guess: Array | None = No
     symmetric sweep, O(T^2), and most problems take about as many pivots as there are positive variables: O(T^3).
 
     The tableau is that of A + rI with a ridge r of 8 machine epsilons, so that columns that depend on each other do no
-    harm. What the ridge and rounding have done to x is undone by more rounds, each of which minimises
+    harm; where a pivot shows that A has eigenvalues below -r, all begins anew with 8 times the ridge. What the ridge
+    and rounding have done to x is undone by more rounds, each of which minimises
 
         x'Ax / 2 - b'x + r |x - z|^2 / 2    with z the x of the round before
 
@@ -71,69 +76,89 @@ def nonnegative_quadratic(matrix: Array, linear: Array, guess: Array | None = No
       linear: b, `[T]`.
       guess: `[T]`; returned as it is if it satisfies the conditions up to rounding.
     """
-    size = len(linear)
-    ridge = RIDGE * jnp.finfo(linear.dtype).eps
-    each = jnp.arange(size)
-
-    def to_the_minimum(state: _Pivoting) -> tuple[Array, Array, Array]:
-        """Returns x and the gradient at the minimum in the basic variables, or where one is 0, and which or -1."""
-        # Of the basic variables; for the others, by how much their gradients fall.
-        step = state.table @ jnp.where(state.basic, state.gradient, 0)
-        falling = state.basic & (step < 0)
-        until_zero = jnp.where(falling, state.x / jnp.where(falling, -step, 1), jnp.inf)
-        first = jnp.argmin(until_zero)
-        leaving = jnp.where(until_zero[first] < 1, first, -1)
-        length = jnp.minimum(until_zero[first], 1)
-        x = jnp.where(state.basic & (each != leaving), jnp.maximum(state.x + length * step, 0), 0)
-        return x, state.gradient - length * jnp.where(state.basic, state.gradient, step), leaving
-
-    def entering(table: Array, x: Array, gradient: Array, basic: Array) -> Array:
-        """Returns the variable of the largest decrease, gradient^2 / distance^2 / 2, or -1 if none is to enter."""
-        eligible = ~basic & (gradient < -SLACK * rounding(matrix, linear, x))
-        # The squared distance to the basic columns, which is no less than the ridge but for rounding.
-        decrease = jnp.where(eligible, gradient**2 / jnp.maximum(jnp.diagonal(table), ridge / 2), 0)
-        best = jnp.argmax(decrease)
-        return jnp.where(eligible[best], best, -1)
-
-    def body(state: _Pivoting) -> _Pivoting:
-        x, gradient, leaving = to_the_minimum(state)
-        pivot = jnp.where(leaving >= 0, leaving, entering(state.table, x, gradient, state.basic))
-        pivot = jnp.where(state.pivots < 10 * size + 10, pivot, -1)
-        state = state._replace(
-            table=lax.cond(pivot >= 0, lambda: _sweep(state.table, pivot), lambda: state.table),
-            x=x,
-            gradient=gradient,
-            basic=state.basic ^ (each == pivot),
-            pivots=state.pivots + 1,
-        )
-        return lax.cond(pivot >= 0, lambda: state, lambda: end_of_round(state))
-
-    def end_of_round(state: _Pivoting) -> _Pivoting:
-        gradient = matrix @ state.x - linear
-        violation = jnp.max(jnp.abs(jnp.minimum(state.x, gradient)))
-        better = violation < state.violation
-        finished = violation <= SLACK * rounding(matrix, linear, state.x)
-        finished |= (violation > 0.9 * state.violation) | (state.rounds >= MAX_ROUNDS)
-        return state._replace(
-            gradient=gradient,
-            best=jnp.where(better, state.x, state.best),
-            violation=jnp.where(better, violation, state.violation),
-            rounds=state.rounds + 1,
-            finished=finished,
-        )
-
-    zeros, count = jnp.zeros_like(linear), jnp.array(0)
-    best = zeros if guess is None else jnp.maximum(guess, 0)
-    violation = jnp.max(jnp.abs(jnp.minimum(best, matrix @ best - linear)))
+    best = jnp.zeros_like(linear) if guess is None else jnp.maximum(guess, 0)
+    violation = _violation(best, matrix @ best - linear)
     known = violation <= (SLACK if guess is None else GUESS) * rounding(matrix, linear, best)
-    table = matrix + ridge * jnp.eye(size, dtype=matrix.dtype)
-    first = _Pivoting(table, zeros, -linear, zeros > 0, count, best, violation, count, known)
-    return lax.while_loop(lambda state: ~state.finished, body, first).best
+    ridge = jnp.asarray(RIDGE * jnp.finfo(linear.dtype).eps, linear.dtype)
+    first = _beginning(matrix, linear, ridge, best, violation, known)
+    end = lax.while_loop(lambda state: ~state.finished, lambda state: _iterate(matrix, linear, state), first)
+    return end.best
 
 
 def rounding(matrix: Array, linear: Array, x: Array) -> Array:
     """Returns the size of what rounding may leave in Ax - b, a scalar."""
     return jnp.finfo(linear.dtype).eps * (jnp.max(jnp.abs(linear)) + jnp.sum(jnp.abs(x)))
+
+
+def _violation(x: Array, slack: Array) -> Array:
+    """Returns by how much x >= 0 violates the conditions, at most."""
+    return jnp.max(jnp.abs(jnp.minimum(x, slack)))
+
+
+def _beginning(matrix: Array, linear: Array, ridge: Array, best: Array, violation: Array, finished: Array) -> _Pivoting:
+    """Returns the state of the empty basis, whose tableau is the matrix itself."""
+    zeros, count = jnp.zeros_like(linear), jnp.array(0)
+    table = matrix + ridge * jnp.eye(len(linear), dtype=matrix.dtype)
+    return _Pivoting(ridge, table, zeros, -linear, zeros > 0, count, best, violation, count, finished)
+
+
+def _iterate(matrix: Array, linear: Array, state: _Pivoting) -> _Pivoting:
+    """Goes to the minimum in the basic variables and changes the basis, or ends the round, or begins anew."""
+    size = len(linear)
+    x, gradient, leaving = _to_the_minimum(state)
+    eligible = ~state.basic & (gradient < -SLACK * rounding(matrix, linear, x))
+    # The squared distances to the basic columns, which are no less than the ridge but for rounding; of the basic ones,
+    # less the diagonal of an inverse.
+    diagonal = jnp.diagonal(state.table)
+    spoiled = jnp.any(jnp.where(state.basic, diagonal >= 0, eligible & (diagonal < state.ridge / 2)))
+    # The variable of the largest decrease, gradient^2 / distance^2 / 2.
+    entering = jnp.argmax(jnp.where(eligible, gradient**2 / jnp.maximum(diagonal, state.ridge / 2), 0))
+    entering = jnp.where(eligible[entering], entering, -1)
+    pivot = jnp.where(leaving >= 0, leaving, entering)
+    pivot = jnp.where(state.pivots < 10 * size + 10, pivot, -1)
+    swept = state._replace(
+        table=lax.cond(pivot >= 0, lambda: _sweep(state.table, pivot), lambda: state.table),
+        x=x,
+        gradient=gradient,
+        basic=state.basic ^ (jnp.arange(size) == pivot),
+        pivots=state.pivots + 1,
+    )
+
+    def anew() -> _Pivoting:
+        return _beginning(matrix, linear, GROWTH * state.ridge, state.best, state.violation, state.finished)
+
+    case = jnp.where(spoiled & (state.ridge < 1), 2, pivot < 0)
+    return lax.switch(case, [lambda: swept, lambda: _end_of_round(matrix, linear, swept), anew])
+
+
+def _to_the_minimum(state: _Pivoting) -> tuple[Array, Array, Array]:
+    """Returns x and the gradient at the minimum in the basic variables or where one is 0, and which then, or -1."""
+    # Of the basic variables; for the others, by how much their gradients fall.
+    step = state.table @ jnp.where(state.basic, state.gradient, 0)
+    falling = state.basic & (step < 0)
+    until_zero = jnp.where(falling, state.x / jnp.where(falling, -step, 1), jnp.inf)
+    first = jnp.argmin(until_zero)
+    leaving = jnp.where(until_zero[first] < 1, first, -1)
+    length = jnp.minimum(until_zero[first], 1)
+    stays = state.basic & (jnp.arange(len(step)) != leaving)
+    x = jnp.where(stays, jnp.maximum(state.x + length * step, 0), 0)
+    return x, state.gradient - length * jnp.where(state.basic, state.gradient, step), leaving
+
+
+def _end_of_round(matrix: Array, linear: Array, state: _Pivoting) -> _Pivoting:
+    """Takes the gradient anew, without the ridge, and keeps the better x; finished if there is nothing to gain."""
+    gradient = matrix @ state.x - linear
+    violation = _violation(state.x, gradient)
+    better = violation < state.violation
+    finished = violation <= SLACK * rounding(matrix, linear, state.x)
+    finished |= (violation > 0.9 * state.violation) | (state.rounds >= MAX_ROUNDS)
+    return state._replace(
+        gradient=gradient,
+        best=jnp.where(better, state.x, state.best),
+        violation=jnp.where(better, violation, state.violation),
+        rounds=state.rounds + 1,
+        finished=finished,
+    )
 
 
 def _sweep(table: Array, k: Array) -> Array:

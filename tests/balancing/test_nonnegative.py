@@ -61,3 +61,16 @@ def test_equal_columns_share_nothing_but_the_minimum():
 
 def test_nothing_to_gain_is_zero():
     np.testing.assert_array_equal(solve(jnp.eye(3), jnp.array([0.0, -1.0, -2.0])), np.zeros(3))
+
+
+@pytest.mark.parametrize('noise', [0, 8, 64])
+def test_rows_that_cancel_in_a_gramian_of_noise(noise):
+    # 40 rows in 10 dimensions: a combination with weights of at least 1 is 0. The noise makes eigenvalues negative.
+    random = np.random.default_rng(0)
+    rows = random.normal(size=(40, 10))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    errors = np.finfo(np.float32).eps * noise * np.tril(random.normal(size=(40, 40)), -1)
+    matrix = jnp.asarray(rows @ rows.T + errors + errors.T, jnp.float32)
+    x = np.asarray(solve(matrix, -matrix @ jnp.ones(40)), np.float64)
+    assert x.min() >= 0
+    assert np.linalg.norm((1 + x) @ rows) <= 4 * np.finfo(np.float32).eps * (1 + noise) * np.sum(1 + x)
