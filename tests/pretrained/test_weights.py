@@ -35,9 +35,11 @@ class Torch:
         self.storages = {}
 
     def text(self, value: str) -> bytes:
+        """Returns the opcodes of a text."""
         return b'X' + struct.pack('<I', len(value)) + value.encode()
 
     def tuple(self, values) -> bytes:
+        """Returns the opcodes of a tuple of ints."""
         return b'(' + b''.join(b'J' + struct.pack('<i', value) for value in values) + b't'
 
     def tensor(self, array: np.ndarray, strides=None, offset: int = 0, values=None) -> bytes:
@@ -53,6 +55,7 @@ class Torch:
         return b'ctorch._utils\n_rebuild_tensor_v2\n(' + arguments + b'\x89' + hooks + b'tR'
 
     def dictionary(self, items: dict[str, bytes]) -> bytes:
+        """Returns the opcodes of a dictionary, given those of its values."""
         return b'ccollections\nOrderedDict\n(tR(' + b''.join(self.text(k) + v for k, v in items.items()) + b'u'
 
     def zip(self, opcodes: bytes) -> bytes:
@@ -112,10 +115,8 @@ def test_tensors_are_views_with_strides_and_offsets(tmp_path, layout):
     torch, values = Torch(), np.arange(20, dtype=np.float32)
     view = torch.tensor(np.zeros((3, 4), np.float32), strides=(1, 4), offset=2, values=values)
     (tmp_path / 'weights.pt').write_bytes(getattr(torch, layout)(torch.dictionary({'a': view})))
-    np.testing.assert_array_equal(
-        read_weights(tmp_path / 'weights.pt')['a'],
-        values[2:14].reshape(4, 3).T[:, :4] * 0 + 2 + np.arange(3)[:, None] + 4 * np.arange(4)[None],
-    )
+    expected = 2 + np.arange(3)[:, None] + 4 * np.arange(4)[None]
+    np.testing.assert_array_equal(read_weights(tmp_path / 'weights.pt')['a'], expected)
 
 
 def test_shards(tmp_path):
@@ -134,7 +135,7 @@ def test_shards(tmp_path):
         read_weights(tmp_path)
     index.write_text(json.dumps({'weight_map': places}), encoding='utf-8')
     (tmp_path / 'b.safetensors').unlink()
-    with pytest.raises(ValueError, match='names the file b.safetensors, which is not beside it'):
+    with pytest.raises(ValueError, match=r'names the file b\.safetensors, which is not beside it'):
         read_weights(tmp_path)
 
 
@@ -205,7 +206,7 @@ def test_a_pickle_without_tensors_is_told(tmp_path, value, what):
 def test_what_is_not_there_or_of_another_format_is_told(tmp_path):
     with pytest.raises(ValueError, match='there is no file or folder'):
         read_weights(tmp_path / 'nowhere')
-    with pytest.raises(ValueError, match='holds no weights; expected one of model.safetensors'):
+    with pytest.raises(ValueError, match=r'holds no weights; expected one of model\.safetensors'):
         read_weights(tmp_path)
     (tmp_path / 'weights.h5').write_bytes(b'HDF')
     with pytest.raises(ValueError, match='not of a known format'):
@@ -213,7 +214,7 @@ def test_what_is_not_there_or_of_another_format_is_told(tmp_path):
     (tmp_path / 'weights.bin').write_bytes(b'plain text')
     with pytest.raises(ValueError, match='no file of tensors'):
         read_weights(tmp_path / 'weights.bin')
-    with pytest.raises(ValueError, match='written to a .safetensors file'):
+    with pytest.raises(ValueError, match=r'written to a \.safetensors file'):
         write_weights(tmp_path / 'weights.bin', ARRAYS)
 
 
