@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtl_jax.core.files import read_json
-from mmtl_jax.core.types import PyTree
+from mmtl_jax.core.types import Array, PyTree
 from mmtl_jax.heads import Classification
 from mmtl_jax.pretrained.names import CONV, Entry, NameTable
 from mmtl_jax.pretrained.tower import Tower, make_tower
@@ -61,12 +61,14 @@ def image_tower(encoder: nn.Module, names: NameTable, path: str | Path, **option
     tower = make_tower(encoder.clone(width=None), example, names, path, **options)
     if encoder.width is None:
         return tower
-    key = options.get('key')
-    images = jnp.zeros(example.shape)
-    drawn = jax.jit(lambda key: encoder.init(key, images, train=False)['params'])(
-        jax.random.key(0) if key is None else key
-    )
-    params = jax.tree.map(np.asarray, dict(drawn)) | dict(tower.params)
+    key = jax.random.key(0) if options.get('key') is None else options['key']
+
+    def draw(key: Array) -> PyTree:
+        params = encoder.init(key, jnp.zeros(example.shape), train=False)['params']
+        # The compiler drops what is not asked for.
+        return {name: leaf for name, leaf in params.items() if name not in tower.params}
+
+    params = dict(tower.params) | jax.tree.map(np.asarray, jax.jit(draw)(key))
     return dataclasses.replace(tower, encoder=encoder, params=params)
 
 

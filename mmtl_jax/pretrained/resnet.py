@@ -124,6 +124,6 @@ def _sizes(path: str | Path, weights: Mapping[str, np.ndarray], config: Mapping[
     if 'depths' in config:
         return {'depth': FIRST_BOTTLENECK if bottleneck else 18, 'stage_sizes': sizes, 'base_width': base_width}
     raise ValueError(
-        f'{path} holds stages of {sizes} blocks, which is no published ResNet; give depth= and stage_sizes=, or get the '
-        'file again.'
+        f'{path} holds stages of {sizes} blocks, which is no published ResNet; give depth= and stage_sizes=, or get '
+        'the file again.'
     )

@@ -81,7 +81,7 @@ def test_a_projection_is_drawn_and_the_tower_stays(tmp_path, case):
     bare, projected = case[0](file, **case[3]), case[0](file, width=3, key=jax.random.key(2), **case[3])
     assert set(projected.params) - set(bare.params) == {'projection', 'projection_norm'}
     jax.tree.map(np.testing.assert_array_equal, {name: projected.params[name] for name in bare.params}, bare.params)
-    features = projected.encoder.apply(projected.variables, IMAGES, train=True)
+    features = jax.eval_shape(lambda: projected.encoder.apply(projected.variables, IMAGES, train=True))
     assert features.tokens.shape == (2, 1, 3)
     projected.export(tmp_path / 'out.safetensors')
     assert 'projection' not in str(set(pretrained.read_weights(tmp_path / 'out.safetensors')))
