@@ -136,3 +136,24 @@ def test_resnets_of_torchvision(tmp_path, name):
     tower.export(tmp_path / 'back.safetensors')
     back = pretrained.read_weights(tmp_path / 'back.safetensors')
     model.load_state_dict({name: original('torch').tensor(array) for name, array in back.items()})
+
+
+@pytest.mark.parametrize('side', [(65, 47), pytest.param((64, 96), marks=pytest.mark.slow)])
+def test_efficientnet_lite0(tmp_path, side):
+    library = original('efficientnet_lite_pytorch')
+    model = disturb(library.EfficientNet.from_name('efficientnet-lite0', image_size=side))
+    tower = pretrained.efficientnet_lite0(write_weights(tmp_path / 'weights.safetensors', model))
+    assert not tower.report.problems()
+
+    def forward(images):
+        x = model._swish(model._bn0(model._conv_stem(images)))
+        maps = []
+        for block in model._blocks:
+            if max(block._depthwise_conv.stride) > 1:
+                maps.append(x)
+            x = block(x)
+        x = model._swish(model._bn1(model._conv_head(x)))
+        vectors = x.mean((2, 3))
+        return [*maps, x], vectors, model._fc(vectors)
+
+    compare(tower, forward, (1, *side, 3))
