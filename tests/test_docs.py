@@ -10,7 +10,7 @@ import sys
 import jax
 import pytest
 
-from mmtl_jax import balancing, encoders, fusion, sharing, tasks
+from mmtl_jax import balancing, encoders, fusion, pretrained, sharing, tasks
 from mmtl_jax.data import transforms
 from mmtl_jax.experiment import Devices, Results
 from mmtl_jax.training.inputs import Inputs
@@ -120,6 +120,7 @@ def test_links_lead_to_files(page):
         ('modules.md', tasks),
         ('balancing.md', balancing),
         ('data.md', transforms),
+        ('pretrained.md', pretrained),
     ],
     ids=lambda value: value if isinstance(value, str) else value.__name__,
 )

@@ -4,6 +4,7 @@ A converter is a function from a file or a folder to a `Tower`: the encoder, its
 """
 
 from mmtl_jax.pretrained.bert import bert
+from mmtl_jax.pretrained.by_name import load
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.image import image_classifier
 from mmtl_jax.pretrained.resnet import resnet
@@ -16,6 +17,7 @@ __all__ = [
     'bert',
     'efficientnet_lite0',
     'image_classifier',
+    'load',
     'read_tokenizer',
     'read_weights',
     'resnet',

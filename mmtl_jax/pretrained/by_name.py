@@ -1,0 +1,34 @@
+"""Converters by the name of the encoder that they make, the form for configs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from mmtl_jax.pretrained.bert import bert
+from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
+from mmtl_jax.pretrained.resnet import resnet
+from mmtl_jax.pretrained.tower import Tower
+
+CONVERTERS: Mapping[str, Callable[..., Tower]] = MappingProxyType(
+    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet}
+)
+
+
+def load(name: str, path: str | Path, **options: Any) -> Tower:
+    """Returns the encoder `name` with the weights of `path`.
+
+    A config says `{'name': 'BERT', 'pretrained': path, 'dropout_rate': 0.1}`, which is
+    `load('BERT', path, dropout_rate=0.1)`.
+
+    Args:
+      name: an encoder's class, a key of `CONVERTERS`.
+      path: file or folder of weights.
+      **options: what its converter takes: fields of the encoder, `strict`, `ignore`, `key`, `config`.
+
+    Raises:
+      ValueError: there is no converter for the encoder, or it refuses the weights.
+    """
+    if name not in CONVERTERS:
+        raise ValueError(f'no published weights fit the encoder {name!r}; pretrained are {", ".join(CONVERTERS)}.')
+    return CONVERTERS[name](path, **options)
