@@ -7,7 +7,6 @@ so that a file can make it neither import nor call anything.
 import collections
 import dataclasses
 import io
-import math
 import pickle
 import zipfile
 from collections.abc import Callable, Mapping
@@ -60,15 +59,15 @@ class _View:
         numbers = (self.offset, *self.shape, *self.strides)
         if any(type(n) is not int or n < 0 for n in numbers) or len(self.shape) != len(self.strides):
             raise ValueError(f'a tensor of shape {self.shape} has strides {self.strides}, offset {self.offset}')
-        last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
-        empty = 0 in self.shape
-        if not empty and last >= self.storage.size:
-            raise ValueError(f'a tensor of shape {self.shape} reaches beyond its {self.storage.size} numbers')
-        if empty:
+        if 0 in self.shape:
             return np.zeros(self.shape, self.storage.dtype)
-        start = self.storage.values[self.offset :]
-        strides = [stride * start.itemsize for stride in self.strides]
-        return np.asarray(np.lib.stride_tricks.as_strided(start, self.shape, strides), order='C')
+        # A pickle may write into what it builds, so only the array itself tells how long it is.
+        values = self.storage.values
+        last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
+        if not isinstance(values, np.ndarray) or last >= len(values):
+            raise ValueError(f'a tensor of shape {self.shape} reaches beyond its storage')
+        strides = [stride * values.itemsize for stride in self.strides]
+        return np.asarray(np.lib.stride_tricks.as_strided(values[self.offset :], self.shape, strides), order='C')
 
 
 class _RefusedError(Exception):
@@ -84,10 +83,11 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ('torch', 'torch.storage') and name in DTYPES:
-            return np.dtype(DTYPES[name])
+            return name
+        # New functions each time: a pickle may set attributes of what it gets.
         known = {
-            ('torch._utils', '_rebuild_tensor'): _view,
-            ('torch._utils', '_rebuild_tensor_v2'): _view,
+            ('torch._utils', '_rebuild_tensor'): lambda *arguments: _view(*arguments),
+            ('torch._utils', '_rebuild_tensor_v2'): lambda *arguments: _view(*arguments),
             ('torch._utils', '_rebuild_parameter'): lambda view, *_: view,
             ('torch', 'Size'): tuple,
             ('collections', 'OrderedDict'): collections.OrderedDict,
@@ -97,10 +97,10 @@ class _Unpickler(pickle.Unpickler):
         return known[module, name]
 
     def persistent_load(self, identifier: Any) -> _Storage:
-        kind, dtype, key, _, size, *view = identifier
-        if kind != 'storage' or not isinstance(dtype, np.dtype) or type(size) is not int or any(view):
+        kind, name, key, _, size, *view = identifier
+        if kind != 'storage' or name not in DTYPES or type(size) is not int or any(view):
             raise ValueError(f'a storage is described as {identifier!r}')
-        return self._storage(str(key), dtype, size)
+        return self._storage(str(key), np.dtype(DTYPES[name]), size)
 
 
 def _view(storage: _Storage, offset: int, shape: tuple, strides: tuple, *_: Any) -> _View:
@@ -183,7 +183,7 @@ def _read_legacy(data: bytes) -> Any:
     for key in keys:
         (size,) = np.frombuffer(file.read(8), '<i8')
         place = storages[str(key)]
-        place.values = np.frombuffer(file.read(math.prod((int(size), place.dtype.itemsize))), place.dtype)
+        place.values = np.frombuffer(file.read(int(size) * place.dtype.itemsize), place.dtype)
         if not size == place.size == len(place.values):
             raise ValueError(f'storage {key} holds {len(place.values)} numbers instead of {place.size}')
     return loaded

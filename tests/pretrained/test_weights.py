@@ -192,6 +192,18 @@ def test_a_view_beyond_its_storage_is_refused(tmp_path, strides, offset, what):
         read_weights(tmp_path / 'weights.bin')
 
 
+@pytest.mark.parametrize('layout', ['zip', 'legacy'])
+def test_a_storage_that_lies_about_its_size_is_refused(tmp_path, layout):
+    torch = Torch()
+    view = torch.tensor(np.zeros((1000, 1000), np.float32), values=np.zeros(4, np.float32))
+    # After the storage is built, a BUILD opcode writes another size into it.
+    build = b'tQ}' + torch.text('size') + b'J' + struct.pack('<i', 10**6) + b'sb'
+    opcodes = torch.dictionary({'a': view.replace(b'tQ', build)})
+    (tmp_path / 'weights.bin').write_bytes(getattr(torch, layout)(opcodes))
+    with pytest.raises(ValueError, match=r'reaches beyond its storage|instead of 1000000'):
+        read_weights(tmp_path / 'weights.bin')
+
+
 @pytest.mark.parametrize(
     ('value', 'what'),
     [([1, 2], 'holds a list'), ({}, 'holds a dict'), ({'a': 1}, "'a' in its dictionary is no tensor")],
