@@ -97,10 +97,12 @@ def cagrad(c: float = 0.5, rescale: int = 1) -> Balancer:
     Convention: a mean. With the defaults the direction is LibMTL's; `rescale=0` is the paper's and TorchJD's, and
     (1 + c^2) times it. The code of Nash-MTL, which it calls CAGrad too, gives T times the direction.
 
-    Degenerate cases. Where no direction is a gain for all (a gradient of 0, or 0 in the convex hull of the directions
-    up to a squared norm of 16 machine epsilons) and the ball reaches the dual cone, every direction in both has the
+    Degenerate cases. Where some direction is a gain for all, the best one is unique, also if dependent gradients leave
+    several w. Where none is (a gradient of 0, or 0 in the convex hull of the directions up to a squared norm of 16
+    machine epsilons) and the ball reaches the dual cone, as it always does for c >= 1, every direction in both has the
     best worst gain, 0; the nearest to g_0 is taken, that of `dual_projection`. TorchJD returns 0 there, LibMTL what its
-    epsilon makes of it. If g_0 is 0, so is the direction. A single task gets its gradient times 1 + c and the factor.
+    epsilon makes of it. Between the two cases the direction jumps: just short of stationarity, the best one lies on the
+    sphere. If g_0 is 0, so is the direction. A single task gets its gradient times 1 + c and the factor.
 
     Args:
       c: radius of the ball over the norm of g_0, at least 0; 0.5 in LibMTL, 0.4 in the official code.

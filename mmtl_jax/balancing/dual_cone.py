@@ -25,7 +25,7 @@ def project_onto_dual_cone(cosines: Array, points: Array) -> Array:
 
     As many points as tasks, 100 in float32 on a CPU, take about 1 ms where the rows are far from dependent or where the
     cone is 0 (normal numbers in more than 100 or less than 51 dimensions). In between it takes longer, and most, up to
-    90 ms, in 51 to 53: the cone is thinnest there, guesses fail, and each point takes a program of its own.
+    120 ms, in 51: the cone is thinnest there, guesses fail, and each point takes a program of its own.
 
     Args:
       cosines: JJ', `[T, T]`, of rows of length 1.
