@@ -12,6 +12,7 @@ from mmtl_jax.encoders.image import ImageCNN, ImageResNet
 from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
+from mmtl_jax.encoders.vit import ViT
 
 __all__ = [
     'BERT',
@@ -26,4 +27,5 @@ __all__ = [
     'TabularMLP',
     'TextLSTM',
     'TextTransformer',
+    'ViT',
 ]

@@ -102,7 +102,12 @@ class ImageResNet(nn.Module):
 
 
 def project(
-    encoder: nn.Module, maps: tuple[Array, ...], *, train: bool, names: tuple[str | None, str | None] = (None, None)
+    encoder: nn.Module,
+    maps: tuple[Array, ...],
+    *,
+    train: bool,
+    names: tuple[str | None, str | None] = (None, None),
+    pooling: str | None = None,
 ) -> Features:
     """Returns the last map as tokens of the encoder's width; called inside the encoder's compact method.
 
@@ -112,17 +117,18 @@ def project(
       maps: spatial maps, finest first.
       train: whether dropout acts.
       names: of the dense layer and of the LayerNorm after it; linen chooses by default.
+      pooling: in place of the encoder's.
 
     Raises:
       ValueError: an unknown pooling.
     """
-    choices = (*POOLINGS, 'none')
-    if encoder.pooling not in choices:
-        raise ValueError(f'{type(encoder).__name__}: pooling must be one of {choices}, got {encoder.pooling!r}.')
+    choices, pooling = (*POOLINGS, 'none'), pooling or encoder.pooling
+    if pooling not in choices:
+        raise ValueError(f'{type(encoder).__name__}: pooling must be one of {choices}, got {pooling!r}.')
     batch, height, width, channels = maps[-1].shape
     tokens = maps[-1].reshape(batch, height * width, channels)
-    if encoder.pooling != 'none':
-        tokens = jnp.concatenate([reduce(tokens, axis=1, keepdims=True) for reduce in POOLINGS[encoder.pooling]], -1)
+    if pooling != 'none':
+        tokens = jnp.concatenate([reduce(tokens, axis=1, keepdims=True) for reduce in POOLINGS[pooling]], -1)
     if encoder.width is not None:
         tokens = nn.Dropout(encoder.dropout_rate, deterministic=not train)(tokens)
         tokens = nn.LayerNorm(name=names[1])(nn.Dense(encoder.width, name=names[0])(tokens))

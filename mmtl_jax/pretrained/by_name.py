@@ -9,9 +9,10 @@ from mmtl_jax.pretrained.bert import bert
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.tower import Tower
+from mmtl_jax.pretrained.vit import vit
 
 CONVERTERS: Mapping[str, Callable[..., Tower]] = MappingProxyType(
-    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet}
+    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet, 'ViT': vit}
 )
 
 

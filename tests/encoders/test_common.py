@@ -37,6 +37,19 @@ CASES = {
         [1, 1, 1, 1],
         {'stages': ((1, 3, 1, 1, 8), (2, 5, 2, 2, 12)), 'stem_width': 8, 'head_width': 16, **DROPOUT},
     ),
+    'ViT': (
+        'image',
+        [1, 1, 1, 1],
+        {'patch': 4, 'image_size': 8, 'hidden_width': 12, 'depth': 1, 'num_heads': 2, **DROPOUT},
+    ),
+    'ViT, a token per patch, other sides': (
+        'image',
+        [16, 16, 16, 16],
+        {
+            **{'patch': 2, 'image_size': 6, 'hidden_width': 12, 'depth': 1, 'num_heads': 2},
+            **{'pooling': 'none', **DROPOUT},
+        },
+    ),
     'BagOfEmbeddings': ('text', [1, 1, 0, 1], {'depth': 1, 'token_dropout_rate': 0.3, **DROPOUT}),
     'BagOfEmbeddings, narrow': ('text', [1, 1, 0, 1], {'embedding_width': 6, **DROPOUT}),
     'TextLSTM': ('text', [7, 3, 0, 5], DROPOUT),
@@ -156,7 +169,8 @@ def test_every_encoder_has_a_case():
 def test_an_encoder_builds_from_its_width(name):
     kind = CASES[name][0]
     encoder = getattr(encoders, name)(width=9, **({'vocab_size': VOCABULARY} if kind == 'text' else {}))
-    inputs = read_by(kind)
+    # The default patches are larger than the images of the other tests.
+    inputs = jnp.zeros((ROWS, 33, 32, 3)) if kind == 'image' else read_by(kind)
     features, _ = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), inputs, train=False))
     assert features.tokens.shape[-1] == 9
 

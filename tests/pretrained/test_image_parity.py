@@ -49,7 +49,7 @@ def assert_close(got, expected, what):
 
 
 def compare(tower, forward, shape):
-    """Compares maps, tokens and logits, and the gradient of the image, with those of the original.
+    """Compares maps, tokens and logits, and the gradient of the image, with those of the original; returns the images.
 
     Args:
       tower: the converted one.
@@ -79,6 +79,7 @@ def compare(tower, forward, shape):
     assert_close(gradient.transpose(0, 3, 1, 2), leaf.grad, 'gradient')
     if head is not None:
         assert_close(head[0].apply({'params': head[1]}, features, train=False), logits, 'logits')
+    return images
 
 
 def write_weights(path, model):
@@ -157,3 +158,35 @@ def test_efficientnet_lite0(tmp_path, side):
         return [*maps, x], vectors, model._fc(vectors)
 
     compare(tower, forward, (1, *side, 3))
+
+
+@pytest.mark.parametrize('side', [(32, 32), (65, 47)])
+def test_vision_transformers_of_transformers(tmp_path, side):
+    transformers = original('transformers')
+    sizes = {'hidden_size': 48, 'num_hidden_layers': 3, 'num_attention_heads': 4, 'intermediate_size': 80}
+    config = transformers.ViTConfig(num_labels=7, image_size=32, patch_size=8, **sizes)
+    model = disturb(transformers.ViTForImageClassification(config))
+    model.save_pretrained(tmp_path)
+    tower = pretrained.vit(tmp_path)
+    assert not tower.report.problems()
+    states = []
+
+    def forward(images):
+        output = model.vit(images, output_hidden_states=True, interpolate_pos_encoding=True)
+        states.extend(state.detach().numpy() for state in output.hidden_states)
+        last = output.last_hidden_state
+        rows, columns = (length // 8 for length in side)
+        patches = last[:, 1:].reshape(len(last), rows, columns, -1).permute(0, 3, 1, 2)
+        return [patches], last[:, 0], model.classifier(last[:, 0])
+
+    images = compare(tower, forward, (2, *side, 3))
+    _, sown = tower.encoder.apply(tower.variables, images, train=False, mutable='intermediates')
+    hidden = sown['intermediates']['hidden_states']
+    assert len(hidden) == 4
+    # The original hands out the last one normalised.
+    for index, (got, expected) in enumerate(zip(hidden[:3], states[:3], strict=True)):
+        assert_close(np.asarray(got), expected, f'hidden state {index}')
+    tower.export(tmp_path / 'back')
+    back = transformers.ViTForImageClassification.from_pretrained(tmp_path / 'back').state_dict()
+    for name, value in model.state_dict().items():
+        np.testing.assert_array_equal(back[name].numpy(), value.numpy(), err_msg=name)
