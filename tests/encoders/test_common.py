@@ -45,10 +45,7 @@ CASES = {
     'ViT, a token per patch, other sides': (
         'image',
         [16, 16, 16, 16],
-        {
-            **{'patch': 2, 'image_size': 6, 'hidden_width': 12, 'depth': 1, 'num_heads': 2},
-            **{'pooling': 'none', **DROPOUT},
-        },
+        {'patch': 2, 'image_size': 6, 'hidden_width': 12, 'depth': 1, 'num_heads': 2, 'pooling': 'none', **DROPOUT},
     ),
     'BagOfEmbeddings': ('text', [1, 1, 0, 1], {'depth': 1, 'token_dropout_rate': 0.3, **DROPOUT}),
     'BagOfEmbeddings, narrow': ('text', [1, 1, 0, 1], {'embedding_width': 6, **DROPOUT}),
