@@ -12,10 +12,12 @@ from mmtl_jax.encoders.image import ImageCNN, ImageResNet
 from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
+from mmtl_jax.encoders.vgg import VGG16
 from mmtl_jax.encoders.vit import ViT
 
 __all__ = [
     'BERT',
+    'VGG16',
     'AudioCNN',
     'AudioConformer',
     'AudioLSTM',

@@ -10,6 +10,7 @@ from mmtl_jax.pretrained.image import image_classifier
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.tokenizer import read_tokenizer
 from mmtl_jax.pretrained.tower import Tower
+from mmtl_jax.pretrained.vgg import vgg16
 from mmtl_jax.pretrained.vit import vit
 from mmtl_jax.pretrained.weights import read_weights, write_weights
 
@@ -22,6 +23,7 @@ __all__ = [
     'read_tokenizer',
     'read_weights',
     'resnet',
+    'vgg16',
     'vit',
     'write_weights',
 ]

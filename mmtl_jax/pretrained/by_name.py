@@ -9,10 +9,11 @@ from mmtl_jax.pretrained.bert import bert
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.tower import Tower
+from mmtl_jax.pretrained.vgg import vgg16
 from mmtl_jax.pretrained.vit import vit
 
 CONVERTERS: Mapping[str, Callable[..., Tower]] = MappingProxyType(
-    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet, 'ViT': vit}
+    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet, 'VGG16': vgg16, 'ViT': vit}
 )
 
 

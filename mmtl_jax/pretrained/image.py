@@ -86,4 +86,4 @@ def image_classifier(tower: Tower) -> tuple[Classification, PyTree]:
             kernel, bias = tower.unused[f'{name}.weight'].T, tower.unused[f'{name}.bias']
             params: Mapping[str, Any] = {'kernel': np.ascontiguousarray(kernel), 'bias': bias}
             return Classification(num_classes=len(bias)), {'Readout_0': {'Dense_0': params}}
-    raise ValueError(f'{tower.source} holds no classifier, only a tower; train a head of your own.')
+    raise ValueError(f'{tower.source} holds no linear classifier on top of its tower; train a head of your own.')

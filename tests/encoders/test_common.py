@@ -37,6 +37,7 @@ CASES = {
         [1, 1, 1, 1],
         {'stages': ((1, 3, 1, 1, 8), (2, 5, 2, 2, 12)), 'stem_width': 8, 'head_width': 16, **DROPOUT},
     ),
+    'VGG16': ('image', [1, 1, 1, 1], {'stage_sizes': (1, 2), 'stage_widths': (6, 8), **DROPOUT}),
     'ViT': (
         'image',
         [1, 1, 1, 1],

@@ -42,11 +42,8 @@ def original_weights(names, seed=1, classes=5):
     arrays = {
         name: (array + random.uniform(0.1, 0.5, array.shape)).astype(np.float32) for name, array in arrays.items()
     }
-    channels = (
-        encoder.head_width
-        if hasattr(encoder, 'head_width')
-        else encoder.base_width * 2 ** (len(encoder.stage_sizes) - 1) * (4 if encoder.depth >= 50 else 1)
-    )
+    features = jax.eval_shape(lambda: encoder.apply(variables, IMAGES, train=False))
+    channels = features.tokens.shape[-1]
     arrays[f'{classifier}.weight'] = random.normal(size=(classes, channels)).astype(np.float32)
     arrays[f'{classifier}.bias'] = random.normal(size=classes).astype(np.float32)
     norms = [name.removesuffix('running_mean') for name in arrays if name.endswith('running_mean')]
@@ -194,5 +191,5 @@ def test_what_does_not_fit_is_told_in_one_sentence(tmp_path, read, weights, fiel
 def test_a_tower_without_a_classifier_says_so(tmp_path):
     file, weights = write(tmp_path, CASES['torchvision'])
     pretrained.write_weights(file, {name: array for name, array in weights.items() if not name.startswith('fc')})
-    with pytest.raises(ValueError, match='holds no classifier, only a tower'):
+    with pytest.raises(ValueError, match='holds no linear classifier on top of its tower'):
         pretrained.image_classifier(pretrained.resnet(file, **RESNET))

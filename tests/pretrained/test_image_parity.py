@@ -190,3 +190,23 @@ def test_vision_transformers_of_transformers(tmp_path, side):
     back = transformers.ViTForImageClassification.from_pretrained(tmp_path / 'back').state_dict()
     for name, value in model.state_dict().items():
         np.testing.assert_array_equal(back[name].numpy(), value.numpy(), err_msg=name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['vgg16', 'vgg16_bn'])
+def test_vggs_of_torchvision(tmp_path, name):
+    torch = original('torch')
+    model = disturb(getattr(original('torchvision.models'), name)())
+    # The dense layers are 120 million numbers that nothing here reads.
+    model.classifier = torch.nn.Identity()
+    tower = pretrained.vgg16(write_weights(tmp_path / 'weights.safetensors', model))
+
+    def forward(images):
+        maps, x = [], images
+        for layer in model.features:
+            x = layer(x)
+            if isinstance(layer, torch.nn.MaxPool2d):
+                maps.append(x)
+        return maps, x.mean((2, 3)), None
+
+    compare(tower, forward, (1, 65, 47, 3))
