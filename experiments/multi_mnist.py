@@ -93,7 +93,8 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], facts: Sequence[str
         'against single tasks, lower is better), Δp as in LibMTL (the mean gain, higher is better); with one metric a '
         'task they differ in the sign alone. The baselines are the means of the single-task runs over the seeds, so '
         'that the spread in the first row is what chance alone makes. Conflicts: the share of the measured steps in '
-        'which the gradients of the tasks have a negative cosine. Seconds of training are the steps times the '
+        'which the gradients of the tasks have a negative cosine; of a method that needs the losses alone, every '
+        'hundredth step is measured. Seconds of training are the steps times the '
         'median time of one: without the start, compilation and evaluation, but with whatever else the machine did.',
     ]) + '\n'  # fmt: skip
 
