@@ -90,16 +90,18 @@ def resnet_names(encoder: ResNet, library: str = 'torchvision', *, prefix: str =
                 pair = (f'{outer}.shortcut.convolution', f'{outer}.shortcut.normalization')
                 pair = pair if there else (f'{outer}.downsample.0', f'{outer}.downsample.1')
                 entries += convolution(*pair, path, ('shortcut_conv', 'shortcut_norm'))
-    return NameTable(tuple(entries), unused=UNUSED)
+    return NameTable(tuple(entries), unused=(*UNUSED, f'{prefix}fc.*'))
 
 
 def _origin(path: str | Path, weights: Mapping[str, np.ndarray]) -> tuple[str, str]:
     """Returns whose names the weights have, and what stands before each."""
-    for library, stem in reversed(STEMS.items()):
-        for name in weights:
-            if name == stem or name.endswith(f'.{stem}'):
-                return library, name.removesuffix(stem)
-    raise ValueError(f'{path} holds no ResNet: there is neither {" nor ".join(STEMS.values())} in it.')
+    for library, stem in STEMS.items():
+        # Blocks have a conv1 too, but only the stem's kernel has this size.
+        found = [name for name in weights if name == stem or name.endswith(f'.{stem}')]
+        found = [name for name in found if weights[name].shape[2:] == (7, 7)]
+        if found:
+            return library, found[0].removesuffix(stem)
+    raise ValueError(f'{path} holds no ResNet: there is no 7x7 kernel {" or ".join(STEMS.values())} in it.')
 
 
 def _sizes(path: str | Path, weights: Mapping[str, np.ndarray], config: Mapping[str, Any], stem: str) -> dict[str, Any]:

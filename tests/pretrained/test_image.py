@@ -153,6 +153,19 @@ def test_the_configuration_and_the_pixels_beside_the_weights_are_taken(tmp_path)
     assert (encoder.mean, encoder.deviation) == ((0, 0, 0.5), (1, 1, 0.5))
 
 
+def test_what_stands_before_every_name_is_found(tmp_path):
+    file, weights = write(tmp_path, CASES['torchvision'])
+    wrapped = {f'module.{name}': array for name, array in weights.items()}
+    # In the order in which nothing helps to tell the stem from the blocks.
+    pretrained.write_weights(tmp_path / 'w.safetensors', dict(reversed(wrapped.items())))
+    tower, expected = pretrained.resnet(tmp_path / 'w.safetensors', **RESNET), pretrained.resnet(file, **RESNET)
+    jax.tree.map(np.testing.assert_array_equal, tower.variables, expected.variables)
+    del wrapped['module.conv1.weight']
+    pretrained.write_weights(tmp_path / 'w.safetensors', wrapped)
+    with pytest.raises(ValueError, match='holds no ResNet'):
+        pretrained.resnet(tmp_path / 'w.safetensors', **RESNET)
+
+
 def test_a_published_size_is_recognised_by_its_names(tmp_path):
     encoder = encoders.ResNet(width=None, depth=34, base_width=2)
     weights = original_weights((encoder.clone(stage_sizes=(3, 4, 6, 3)), resnet_names(encoder), 'fc'))
@@ -169,7 +182,12 @@ def test_a_published_size_is_recognised_by_its_names(tmp_path):
 @pytest.mark.parametrize(
     ('read', 'weights', 'fields', 'message'),
     [
-        (pretrained.resnet, CASES['efficientnet'], {}, r'holds no ResNet: there is neither conv1.weight nor embedder'),
+        (
+            pretrained.resnet,
+            CASES['efficientnet'],
+            {},
+            r'no ResNet: there is no 7x7 kernel conv1.weight or embedder',
+        ),
         (pretrained.efficientnet_lite0, CASES['torchvision'], {}, 'holds no EfficientNet-lite: there is no _conv_stem'),
         (pretrained.efficientnet_lite0, CASES['efficientnet'], {}, 'does not fit EfficientNetLite0: .* missing'),
         (pretrained.resnet, CASES['torchvision'], {**RESNET, 'norm': 'group'}, 'no place for the running statistics'),
