@@ -11,14 +11,14 @@ balancing method, all else being equal, or the one task to be trained:
 The methods keep their own defaults, but for `uncertainty`, which is told that the tasks are classifications, and `dwa`,
 whose window is an epoch, as in their papers. Settings were chosen on validation with equal weights.
 
-A run takes about 45 seconds of one core of an AMD EPYC with equal weights, start and report included. On the test split,
-mean and standard deviation over the seeds 0, 1 and 2 (`--config.seed=1`), accuracy in percent:
+A run takes about 45 seconds of one core of an AMD EPYC with equal weights, start and report included. On test, mean and
+standard deviation over the seeds 0, 1 and 2 (`--config.seed=1`), accuracy in percent:
 
     equal           left 95.1 +- 0.6, right 94.3 +- 0.5
     left_only       left 95.4 +- 0.5
     right_only      right 94.2 +- 0.6
 
-Of twelve methods none differs from equal weights, or from single tasks, by more than chance does: see
+Of twelve methods none is clearly better or worse than equal weights or single tasks, as far as three seeds tell: see
 docs/results/multi_mnist.md, which `python -m experiments.multi_mnist` makes.
 """
 
