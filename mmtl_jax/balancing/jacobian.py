@@ -41,7 +41,10 @@ class Factors:
         """Returns the inner products `[T, T]`: `<A^T D_i, A^T D_j> = <D_i, (A A^T) D_j>`."""
         between = jnp.matmul(self.inputs, self.inputs.T, precision=HIGHEST)
         spread = jnp.einsum('rs,tsn->trn', between, self.cotangents, precision=HIGHEST)
-        return jnp.einsum('irn,jrn->ij', self.cotangents, spread, precision=HIGHEST)
+        # As matrices: XLA for CPUs is ten times slower at contracting two axes at once.
+        num_tasks = len(self.cotangents)
+        rows, spread = self.cotangents.reshape(num_tasks, -1), spread.reshape(num_tasks, -1)
+        return jnp.matmul(rows, spread.T, precision=HIGHEST)
 
     def combine(self, weights: Array) -> Array:
         """Returns the sum of weight times gradient, for `weights [T]`, by a single product."""
