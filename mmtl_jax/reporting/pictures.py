@@ -170,6 +170,8 @@ def _show_first(axes: Axes, sample: Sample) -> None:
     """Shows the picture of a sample, or else what it sounds like."""
     if sample.images:
         image = np.asarray(next(iter(sample.images.values())))
+        if image.ndim == 3 and image.shape[-1] == 1:
+            image = image[..., 0]  # with one channel as with none; matplotlib would show both in colours of its own
         axes.imshow(
             image, cmap='gray' if image.ndim == 2 else None, interpolation='nearest', aspect='equal', vmin=0, vmax=255
         )
