@@ -157,7 +157,8 @@ def against_single_tasks(rows: dict[str, list[dict[str, float]]]) -> str:
         alone, joint = ([scores[score] for scores in rows.get(name, ()) if score in scores] for name in (row, 'joint'))
         if alone and joint:
             gain = (np.mean(joint) - np.mean(alone)) * (1 if higher_is_better else -1)
-            verdict = f'{"better" if gain > 0 else "worse"} by {abs(gain):.3f}'
+            size = f'{abs(gain):.3f}'
+            verdict = 'the same' if float(size) == 0 else f'{"better" if gain > 0 else "worse"} by {size}'
             lines.append(f'| {row} | {score} | {cell(alone)} | {cell(joint)} | {verdict} |')
     return '\n'.join(lines)
 
