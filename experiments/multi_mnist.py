@@ -28,22 +28,15 @@ SINGLE = 'single tasks'
 HIGHER_IS_BETTER = {f'{task}/accuracy': True for task in SINGLE_TASKS}
 # Convention of `delta_m` -> name of the score.
 DELTAS = {'nash_mtl': 'Δm, % ↓', 'libmtl': 'Δp, % ↑'}
-SECONDS = 'training, s'
 CONFLICTS = 'conflicts, %'
 ACCURACIES = {f'{task}/accuracy': f'{task} accuracy, %' for task in SINGLE_TASKS}
 
 
 def values_of(run: pathlib.Path) -> dict[str, float]:
-    """Returns a run's test accuracies, its seconds of training and, where it was measured, its share of conflicts.
-
-    The seconds are the steps times the median seconds of a step: without the start, compilation and evaluation. The
-    conflicts are those of the whole training.
-    """
+    """Returns a run's test accuracies and, where it was measured, its share of conflicts, in the whole training."""
     test = read_json(run / 'summary.json')['test']
     rows = [row for row in read_metrics(run / 'metrics.jsonl') if row['split'] == 'train']
-    steps, seconds = (np.array([row[key] for row in rows]) for key in ('step', 'seconds'))
-    a_step = np.median(np.diff(seconds) / np.diff(steps)) if len(rows) > 1 else np.nan
-    values = {**{key: test[key] for key in ACCURACIES if key in test}, SECONDS: float(a_step * steps[-1])}
+    values = {key: test[key] for key in ACCURACIES if key in test}
     conflicts = [row['gradients/conflicts'] for row in rows if 'gradients/conflicts' in row]
     return {**values, CONFLICTS: 100 * float(np.mean(conflicts))} if conflicts else values
 
@@ -51,10 +44,7 @@ def values_of(run: pathlib.Path) -> dict[str, float]:
 def single_tasks(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
     """Returns the values of the single-task runs as those of one model per task, seed by seed."""
     runs = zip(*(found.get(row, ()) for row in SINGLE_TASKS.values()), strict=False)
-    return [
-        {**{key: value for run in seed for key, value in run.items()}, SECONDS: sum(run[SECONDS] for run in seed)}
-        for seed in runs
-    ]
+    return [{key: value for run in seed for key, value in run.items()} for seed in runs]
 
 
 def scores(runs: Sequence[Mapping[str, float]], baselines: Mapping[str, float]) -> list[dict[str, float]]:
@@ -67,7 +57,7 @@ def scores(runs: Sequence[Mapping[str, float]], baselines: Mapping[str, float]) 
                 for convention, name in DELTAS.items()
                 if baselines
             },
-            **{name: run[name] for name in (CONFLICTS, SECONDS) if name in run},
+            **({CONFLICTS: run[CONFLICTS]} if CONFLICTS in run else {}),
         }
         for run in runs
     ]
@@ -88,14 +78,13 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], facts: Sequence[str
         'optimizer, chosen on validation with equal weights. The data and their split are the same for all seeds. '
         'The methods have the settings that the config gives them, mostly their defaults; none was tuned.',
         *facts,
-        table(rows, [*ACCURACIES.values(), *DELTAS.values(), CONFLICTS, SECONDS], digits=2),
-        'Single tasks: a network of the same size for each task, their times added. Δm as in Nash-MTL (the mean drop '
+        table(rows, [*ACCURACIES.values(), *DELTAS.values(), CONFLICTS], digits=2),
+        'Single tasks: a network of the same size for each task. Δm as in Nash-MTL (the mean drop '
         'against single tasks, lower is better), Δp as in LibMTL (the mean gain, higher is better); with one metric a '
         'task they differ in the sign alone. The baselines are the means of the single-task runs over the seeds, so '
         'that the spread in the first row is what chance alone makes. Conflicts: the share of the measured steps in '
         'which the gradients of the tasks have a negative cosine; of a method that needs the losses alone, every '
-        'hundredth step is measured. Seconds of training are the steps times the '
-        'median time of one: without the start, compilation and evaluation, but with whatever else the machine did.',
+        'hundredth step is measured.',
     ]) + '\n'  # fmt: skip
 
 
