@@ -266,7 +266,7 @@ def main() -> None:
         for num_tasks in arguments.tasks:
             programs = programs_of(make_case(trunk, num_tasks), arguments.methods)
             if arguments.torchjd:
-                from benchmarks.torchjd_step import torchjd_programs
+                from torchjd_step import torchjd_programs
 
                 steps = torchjd_programs(trunk, num_tasks)
                 programs |= {f'TorchJD {name}': Program(call) for name, call in steps.items()}
