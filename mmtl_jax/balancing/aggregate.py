@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state, where_task
+from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state, mask_inactive
 from mmtl_jax.core.types import Array, PyTree
 
 
@@ -50,17 +50,14 @@ def aggregate(
         state = initial_state(balancer, shape[-1], example)
 
     active = _every_split(finite_rows(jacobian, len(shape)) & jnp.isfinite(losses))
-    jacobian = _clean(jacobian, active, len(shape))
+    jacobian = mask_rows(jacobian, active, len(shape))
     gramian = None
     if balancer.needs != 'losses':
-        gramian = inner_products(jacobian, len(shape))
-        active &= _every_split(jnp.isfinite(squared_norms(gramian)))
-        gramian = jnp.where(active[:, None] & active[None, :], gramian, 0.0)
-        jacobian = _clean(jacobian, active, len(shape))
+        gramian, active = sound_gramian(inner_products(jacobian, len(shape)), active)
+        jacobian = mask_rows(jacobian, active, len(shape))
     signals = Signals(losses, active, gramian, jacobian if balancer.needs == 'jacobian' else None)
     weights, state = balancer.update(signals, state)
-    direction = sum_rows(weights.rows, len(shape)) if isinstance(weights, Rows) else combine(weights, jacobian)
-    return direction, weights, state
+    return direction_of(weights, jacobian, len(shape)), weights, state
 
 
 def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
@@ -85,6 +82,17 @@ def squared_norms(gramian: Array) -> Array:
     if gramian.ndim == 2:
         return jnp.diagonal(gramian)
     return jnp.einsum('aaii->ai', gramian)
+
+
+def sound_gramian(gramian: Array, active: Array) -> tuple[Array, Array]:
+    """Returns the Gramian and `active [T]` without the tasks whose squared norms are not finite, on any split."""
+    active = active & _every_split(jnp.isfinite(squared_norms(gramian)))
+    return jnp.where(active[:, None] & active[None, :], gramian, 0.0), active
+
+
+def direction_of(weights: Array | Rows, jacobian: PyTree, leading: int = 1) -> PyTree:
+    """Returns the direction that a balancer's weights, or its `Rows`, stand for."""
+    return sum_rows(weights.rows, leading) if isinstance(weights, Rows) else combine(weights, jacobian)
 
 
 def combine(weights: Array, jacobian: PyTree) -> PyTree:
@@ -121,12 +129,9 @@ def _every_split(finite: Array) -> Array:
     return finite if finite.ndim == 1 else jnp.all(finite, axis=0)
 
 
-def _clean(jacobian: PyTree, active: Array, leading: int) -> PyTree:
-    """Returns the Jacobian with rows of 0 for inactive tasks."""
-    zeros = jax.tree.map(jnp.zeros_like, jacobian)
-    if leading == 1:
-        return where_task(active, jacobian, zeros)
-    return jax.vmap(where_task, in_axes=(None, 0, 0))(active, jacobian, zeros)
+def mask_rows(jacobian: PyTree, active: Array, leading: int = 1) -> PyTree:
+    """Returns the Jacobian with rows of 0 for tasks that are not `active [T]`, whatever theirs were."""
+    return mask_inactive(jacobian, active) if leading == 1 else jax.vmap(mask_inactive, (0, None))(jacobian, active)
 
 
 def _leading_shape(balancer: Balancer, jacobian: PyTree) -> tuple[int, ...]:

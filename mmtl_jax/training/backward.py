@@ -189,9 +189,7 @@ def at_features(
     z, back_to_parameters, (z_rest, z_layout, between) = jax.vjp(lower, below, has_aux=True)
 
     def upper(above, z):
-        features, after = objective.share(above, between, z_layout.join(z, z_rest), key)
-        floats, rest, layout = separate(features)
-        return floats, (rest, layout, after)
+        return _share(objective, above, between, z_layout.join(z, z_rest), key)
 
     floats, (rest, layout, after), pull = pullback(
         lambda z: upper(above, z), z, num_tasks=num_tasks, factored=False, chunk_size=chunk_size
@@ -223,8 +221,14 @@ def _to_heads(objective: Objective, variables: PyTree, batch: Batch, key: Array)
 
     def forward(params: PyTree) -> tuple[list[Array], tuple[list[Array], Layout, PyTree]]:
         z, between = objective.features(params, variables, batch, key)
-        features, after = objective.share(params, between, z, key)
-        floats, rest, layout = separate(features)
-        return floats, (rest, layout, after)
+        return _share(objective, params, between, z, key)
 
     return forward
+
+
+def _share(
+    objective: Objective, params: PyTree, variables: PyTree, z: PyTree, key: Array
+) -> tuple[list[Array], tuple[list[Array], Layout, PyTree]]:
+    features, after = objective.share(params, variables, z, key)
+    floats, rest, layout = separate(features)
+    return floats, (rest, layout, after)

@@ -14,13 +14,12 @@ import jax.numpy as jnp
 from flax import struct
 
 from mmtl_jax.balancing import Balancer, Rows, Signals
-from mmtl_jax.balancing.aggregate import combine, inner_products, squared_norms, sum_rows
-from mmtl_jax.balancing.base import mask_inactive
+from mmtl_jax.balancing.aggregate import direction_of, inner_products, mask_rows, sound_gramian
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.backward import Cotangents, Shared, at_features, at_parameters, through_losses
-from mmtl_jax.training.objective import Measured, make_objective
+from mmtl_jax.training.objective import Measured, make_objective, shared_parameters
 from mmtl_jax.training.state import TrainState
 
 LEVELS = ('parameters', 'features')
@@ -169,8 +168,7 @@ def make_forward(
             through = functools.partial(at_features, **options)
 
     def forward(state: TrainState, batch: Batch, key: Array) -> tuple[Shared, Pass]:
-        parameters = {name: part for name, part in state.params.items() if name != 'heads'}
-        shared = through(objective, parameters, state.variables, batch, key)
+        shared = through(objective, shared_parameters(state.params), state.variables, batch, key)
 
         def through_heads(heads, floats):
             features = shared.layout.join(floats, shared.rest)
@@ -186,13 +184,6 @@ def make_forward(
         return shared, Pass(losses, measured, finite & jnp.isfinite(losses), heads, cotangents)
 
     return forward
-
-
-def sound_gramian(gramian: Array, active: Array) -> tuple[Array, Array]:
-    """Returns the Gramian `[..., T, T]` and `active [T]` without the tasks whose squared norms are not finite."""
-    norms = jnp.isfinite(squared_norms(gramian))
-    active = active & norms.reshape(-1, norms.shape[-1]).all(axis=0)
-    return jnp.where(active[:, None] & active[None, :], gramian, 0.0), active
 
 
 def _gradient(
@@ -229,14 +220,12 @@ def _gradient_of_splits(
     done, rows = jax.vmap(of_part)(parts, keys)
     # A task whose gradient is not finite has no finite norm, so that its rows are dropped here.
     gramian, active = sound_gramian(inner_products(rows, leading=2), jnp.all(done.active, axis=0))
-    rows = jax.vmap(mask_inactive, in_axes=(0, None))(rows, active)
+    rows = mask_rows(rows, active, leading=2)
     losses = jnp.where(active, done.losses, 0.0)
     signals = Signals(losses, active, gramian, rows if balancer.needs == 'jacobian' else None)
     weights, balancer_state = balancer.update(signals, state.balancer)
-    if isinstance(weights, Rows):
-        direction, total = sum_rows(weights.rows, leading=2), None
-    else:
-        direction, total = combine(weights, rows), weights.sum(axis=0)
+    direction = direction_of(weights, rows, leading=2)
+    total = None if isinstance(weights, Rows) else weights.sum(axis=0)
     shares = jnp.full_like(losses, 1 / splits) if balancer.heads == 'own' else weights
     heads = jax.vmap(lambda heads, share: _weighted_heads(heads, share, active, names))(done.heads, shares)
     heads = jax.tree.map(lambda leaf: leaf.sum(axis=0), heads)

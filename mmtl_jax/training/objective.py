@@ -39,6 +39,11 @@ def masked_sum(values: Array, weights: Array) -> Array:
     return jnp.sum(jnp.where(weights > 0, values, 0.0))
 
 
+def shared_parameters(params: PyTree) -> PyTree:
+    """Returns the model's parameters without those of the heads, which are the tasks' own."""
+    return {name: part for name, part in params.items() if name != 'heads'}
+
+
 @dataclasses.dataclass(frozen=True)
 class Objective:
     """The forward pass in its three parts; each takes its own parameters, returns the model's other variables as well.

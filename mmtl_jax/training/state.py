@@ -12,7 +12,7 @@ from mmtl_jax.balancing import Balancer
 from mmtl_jax.balancing.base import initial_state
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.training.backward import feature_example
-from mmtl_jax.training.objective import make_objective
+from mmtl_jax.training.objective import make_objective, shared_parameters
 
 
 @struct.dataclass
@@ -92,7 +92,7 @@ def _first_balancer_state(
     """Returns the balancer's first state; one that needs the Jacobian sees an example of a gradient."""
     if balancer.needs != 'jacobian':
         return initial_state(balancer, num_tasks)
-    shared = {name: part for name, part in params.items() if name != 'heads'}
+    shared = shared_parameters(params)
     if level == 'parameters':
         return initial_state(balancer, num_tasks, shared)
     objective = make_objective(model, ())

@@ -17,7 +17,7 @@ from mmtl_jax.core.tree import path_string
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.gradient import Outcome
-from mmtl_jax.training.objective import make_objective
+from mmtl_jax.training.objective import make_objective, shared_parameters
 from mmtl_jax.training.state import TrainState
 
 
@@ -85,7 +85,7 @@ def make_look_back(
 
     def look_back(state: TrainState, batch: Batch, active: Array) -> PyTree:
         key = jax.random.fold_in(state.key, state.step - 1)
-        shared = {name: part for name, part in state.params.items() if name != 'heads'}
+        shared = shared_parameters(state.params)
         z, variables = objective.features(shared, state.variables, batch, key)
         features, variables = objective.share(shared, variables, z, key)
         losses, _ = objective.losses({'heads': state.params['heads']}, variables, features, batch, key)

@@ -14,6 +14,7 @@ from mmtl_jax.balancing import aggregate
 from mmtl_jax.balancing.base import initial_state
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.training.gradient import Jacobian, make_gradient, make_measure
+from mmtl_jax.training.objective import shared_parameters
 from tests.balancing.test_common import ARGUMENTS, FAMILY
 from tests.training.tiny import TASKS, make_batch, make_model, make_state, make_step
 
@@ -43,8 +44,7 @@ def first_state(tasks=TASKS):
 
 def with_balancer(balancer, tasks=TASKS):
     state = first_state(tasks)
-    shared = {name: part for name, part in state.params.items() if name != 'heads'}
-    return state.replace(balancer=initial_state(balancer, len(tasks), shared))
+    return state.replace(balancer=initial_state(balancer, len(tasks), shared_parameters(state.params)))
 
 
 def three_labelled(seed, rows, labelled):
