@@ -1,18 +1,11 @@
 """The text encoder of Devlin et al. 2018 (BERT), for pretrained weights."""
 
-import functools
-
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
+from mmtl_jax.encoders.transformer_layer import ACTIVATIONS, TransformerLayer, layer_norm
 from mmtl_jax.nn import fill_masked
-
-ACTIVATIONS = {
-    'gelu': functools.partial(nn.gelu, approximate=False),
-    'gelu_new': functools.partial(nn.gelu, approximate=True),
-    'relu': nn.relu,
-}
 
 
 class BERT(nn.Module):
@@ -70,13 +63,14 @@ class BERT(nn.Module):
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         self.sow('intermediates', 'hidden_states', fill_masked(x, mask))
         for index in range(self.depth):
-            layer = BERTLayer(
-                self.num_heads,
-                self.mlp_width or 4 * self.width,
-                self.epsilon,
-                self.activation,
-                self.dropout_rate,
-                self.dtype,
+            layer = TransformerLayer(
+                num_heads=self.num_heads,
+                mlp_width=self.mlp_width or 4 * self.width,
+                epsilon=self.epsilon,
+                norm_first=False,
+                activation=self.activation,
+                dropout_rate=self.dropout_rate,
+                dtype=self.dtype,
                 name=f'layer_{index}',
             )
             x = layer(x, mask, train=train)
@@ -111,50 +105,3 @@ class BERT(nn.Module):
             types = jnp.zeros_like(text.values) if types is None else types
             x = x + table(self.num_types, 'type')(fill_masked(types, text.mask))
         return layer_norm(self.epsilon, self.dtype, 'embedding_norm')(x)
-
-
-class BERTLayer(nn.Module):
-    """Self-attention and a feed-forward layer, each added to its input and normalised after.
-
-    Attributes:
-      num_heads: attention heads.
-      mlp_width: hidden size of the feed-forward layer.
-      epsilon: what LayerNorm adds to the variance.
-      activation: a key of `ACTIVATIONS`.
-      dropout_rate: dropout on the attention weights and both branches.
-      dtype: of the arithmetic.
-    """
-
-    num_heads: int
-    mlp_width: int
-    epsilon: float
-    activation: str
-    dropout_rate: float
-    dtype: jnp.dtype | None
-
-    @nn.compact
-    def __call__(self, tokens: Array, mask: Array, *, train: bool) -> Array:
-        """Returns `[B, N, D]` for `tokens` `[B, N, D]` and `mask` `[B, N]`."""
-        width = tokens.shape[-1]
-        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
-        attended = nn.MultiHeadDotProductAttention(
-            num_heads=self.num_heads,
-            qkv_features=-(-width // self.num_heads) * self.num_heads,
-            out_features=width,
-            dropout_rate=self.dropout_rate,
-            deterministic=not train,
-            dtype=self.dtype,
-            name='attention',
-        )(tokens, mask=mask[:, None, None, :])
-        tokens = layer_norm(self.epsilon, self.dtype, 'attention_norm')(tokens + dropout(attended))
-        hidden = ACTIVATIONS[self.activation](nn.Dense(self.mlp_width, dtype=self.dtype, name='mlp_in')(tokens))
-        branch = nn.Dense(width, dtype=self.dtype, name='mlp_out')(hidden)
-        return layer_norm(self.epsilon, self.dtype, 'mlp_norm')(tokens + dropout(branch))
-
-
-def layer_norm(epsilon: float, dtype: jnp.dtype | None, name: str) -> nn.LayerNorm:
-    """Returns LayerNorm with the variance as the mean of squared deviations.
-
-    The faster mean of squares minus squared mean loses digits that parity with the original needs.
-    """
-    return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)

@@ -9,6 +9,7 @@ import numpy as np
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import project, standardise
 from mmtl_jax.encoders.resnet import PROJECTION
+from mmtl_jax.encoders.transformer_layer import TransformerLayer, layer_norm
 from mmtl_jax.nn import conv_kernel
 
 POOLINGS = ('class', 'mean', 'mean_max', 'none')
@@ -69,16 +70,17 @@ class ViT(nn.Module):
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         self.sow('intermediates', 'hidden_states', x)
         for index in range(self.depth):
-            layer = ViTLayer(
-                self.num_heads,
-                self.mlp_width or 4 * self.hidden_width,
-                self.epsilon,
-                self.dropout_rate,
+            layer = TransformerLayer(
+                num_heads=self.num_heads,
+                mlp_width=self.mlp_width or 4 * self.hidden_width,
+                epsilon=self.epsilon,
+                norm_first=True,
+                dropout_rate=self.dropout_rate,
                 name=f'layer_{index}',
             )
             x = layer(x, train=train)
             self.sow('intermediates', 'hidden_states', x)
-        x = layer_norm(self.epsilon, 'norm')(x)
+        x = layer_norm(self.epsilon, None, 'norm')(x)
         patches = x[:, 1:].reshape(len(x), *grid, self.hidden_width)
         if self.pooling != 'class':
             return project(self, (patches,), train=train, names=PROJECTION)
@@ -108,40 +110,6 @@ class ViT(nn.Module):
         first = jnp.broadcast_to(first + ahead, (batch, 1, self.hidden_width))
         x = patches.reshape(batch, rows * columns, self.hidden_width) + beside
         return jnp.concatenate([first, x], axis=1), (rows, columns)
-
-
-class ViTLayer(nn.Module):
-    """Self-attention and a feed-forward layer with the exact GELU, each normalised before and added to its input.
-
-    Attributes: as those of `ViT`.
-    """
-
-    num_heads: int
-    mlp_width: int
-    epsilon: float
-    dropout_rate: float
-
-    @nn.compact
-    def __call__(self, tokens: Array, *, train: bool) -> Array:
-        """Returns `[B, N, D]` for `tokens` `[B, N, D]`."""
-        width = tokens.shape[-1]
-        dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
-        attended = nn.MultiHeadDotProductAttention(
-            num_heads=self.num_heads,
-            qkv_features=-(-width // self.num_heads) * self.num_heads,
-            out_features=width,
-            dropout_rate=self.dropout_rate,
-            deterministic=not train,
-            name='attention',
-        )(layer_norm(self.epsilon, 'attention_norm')(tokens))
-        tokens = tokens + dropout(attended)
-        hidden = nn.Dense(self.mlp_width, name='mlp_in')(layer_norm(self.epsilon, 'mlp_norm')(tokens))
-        return tokens + dropout(nn.Dense(width, name='mlp_out')(nn.gelu(hidden, approximate=False)))
-
-
-def layer_norm(epsilon: float, name: str) -> nn.LayerNorm:
-    """Returns LayerNorm with the variance as the mean of squared deviations, which keeps more digits."""
-    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
 
 
 @functools.cache
