@@ -84,6 +84,24 @@ def make_encoder(vocabulary: Sequence[str], kind: str) -> Callable[[str], np.nda
     return encode
 
 
+def published_encoder(tokenizer: str, max_length: int | None = None) -> Callable[[str], np.ndarray]:
+    """Returns the function from a text to its ids, `[L]` int32, under a published tokenizer.
+
+    Special tokens such as [CLS] and [SEP] are added. Padding and truncation that the tokenizer asks for are left out.
+
+    Args:
+      tokenizer: the text of a `tokenizer.json`.
+      max_length: ids that a text keeps, special tokens included.
+    """
+    model = tokenizers.Tokenizer.from_str(tokenizer)
+    model.no_padding()
+    if max_length is None:
+        model.no_truncation()
+    else:
+        model.enable_truncation(max_length)
+    return lambda text: np.array(model.encode(text).ids, np.int32)
+
+
 def decode(ids: Iterable[int], vocabulary: Sequence[str], *, kind: str = 'characters') -> str:
     """Returns the text of `ids`; ids below 1 (padding, CTC blank) are left out.
 

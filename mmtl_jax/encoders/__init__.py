@@ -9,6 +9,7 @@ from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
 from mmtl_jax.encoders.bert import BERT
 from mmtl_jax.encoders.efficientnet import EfficientNetLite0
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
+from mmtl_jax.encoders.precomputed import Precomputed
 from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
@@ -25,6 +26,7 @@ __all__ = [
     'EfficientNetLite0',
     'ImageCNN',
     'ImageResNet',
+    'Precomputed',
     'ResNet',
     'TabularMLP',
     'TextLSTM',

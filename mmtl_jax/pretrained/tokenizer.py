@@ -7,6 +7,7 @@ import numpy as np
 import tokenizers
 
 from mmtl_jax.core.files import read_json
+from mmtl_jax.data.tokenizers import published_encoder
 
 
 def read_tokenizer(
@@ -25,6 +26,11 @@ def read_tokenizer(
     Raises:
       ValueError: there is no tokenizer, it is damaged, or it is of another vocabulary size.
     """
+    return published_encoder(tokenizer_json(path, vocab_size=vocab_size), max_length)
+
+
+def tokenizer_json(path: str | Path, *, vocab_size: int | None = None) -> str:
+    """Returns a tokenizer as the text of a `tokenizer.json`, for the record of a run; arguments as above."""
     path = Path(path)
     candidates = [path / 'tokenizer.json', path / 'vocab.txt'] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -41,12 +47,7 @@ def read_tokenizer(
             f'{file} has {entries} entries, but the model embeds {vocab_size}; give the tokenizer that belongs to the '
             f'weights.'
         )
-    model.no_padding()
-    if max_length is None:
-        model.no_truncation()
-    else:
-        model.enable_truncation(max_length)
-    return lambda text: np.array(model.encode(text).ids, np.int32)
+    return model.to_str()
 
 
 def _word_pieces(file: Path) -> tokenizers.Tokenizer:

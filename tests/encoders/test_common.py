@@ -58,6 +58,7 @@ CASES = {
     'AudioLSTM': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, **DROPOUT}),
     'AudioConformer': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, 'kernel_size': 3, **DROPOUT}),
     'TabularMLP': ('table', [1, 1, 1, 1], DROPOUT),
+    'Precomputed': ('frames', [7, 3, 0, 5], {'depth': 1, 'input_dropout_rate': 0.2, **DROPOUT}),
 }
 
 # A softmax does not see what all its scores have in common, and without rotary positions that is the key's bias.

@@ -17,7 +17,15 @@ from mmtl_jax.data.transforms.image import (
     to_rgb,
 )
 from mmtl_jax.data.transforms.table import multi_hot, rename, select, stack, standardise
-from mmtl_jax.data.transforms.text import characters, hashed_ngrams, normalise_text, token_dropout, word_piece, words
+from mmtl_jax.data.transforms.text import (
+    characters,
+    hashed_ngrams,
+    normalise_text,
+    token_dropout,
+    tokenize,
+    word_piece,
+    words,
+)
 
 __all__ = [
     'centre_crop',
@@ -43,6 +51,7 @@ __all__ = [
     'to_float',
     'to_rgb',
     'token_dropout',
+    'tokenize',
     'word_piece',
     'words',
 ]

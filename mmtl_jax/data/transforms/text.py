@@ -33,6 +33,20 @@ def word_piece(
     return _tokenize('word_piece', key, vocabulary, out, max_length)
 
 
+def tokenize(key: str, vocabulary: str, out: str | None = None, *, max_length: int | None = None) -> Transform:
+    """Turns a text into the ids of a published tokenizer, special tokens included.
+
+    Args:
+      key: a text.
+      vocabulary: the text of a `tokenizer.json`; in a config the name of a vocabulary of kind 'tokenizer'.
+      out: the key that is written.
+      max_length: ids that a text keeps, special tokens included.
+    """
+    if not isinstance(vocabulary, str):
+        raise ValueError("tokenize: vocabulary must be the text of a tokenizer.json; fit it with kind 'tokenizer'.")
+    return on_key('tokenize', tokenizers.published_encoder(vocabulary, max_length), key, out)
+
+
 def hashed_ngrams(
     key: str,
     num_buckets: int,

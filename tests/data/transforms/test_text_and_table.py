@@ -4,6 +4,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tokenizers
 from sklearn.feature_extraction.text import CountVectorizer
 
 from mmtl_jax.core.build import build
@@ -94,3 +95,21 @@ def test_select_and_rename():
     example = {'a': 1, 'b': 2}
     assert run({'name': 'select', 'keys': ['a', 'c']}, example) == {'a': 1}
     assert run({'name': 'rename', 'keys': {'a': 'x'}}, example) == {'x': 1, 'b': 2}
+
+
+def test_a_published_tokenizer_adds_its_special_tokens_and_neither_pads_nor_cuts():
+    ids = {'[PAD]': 0, '[UNK]': 1, '[CLS]': 2, '[SEP]': 3, 'a': 4, 'stamp': 5}
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(ids, unk_token='[UNK]'))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    model.post_processor = tokenizers.processors.BertProcessing(('[SEP]', 3), ('[CLS]', 2))
+    model.enable_padding(length=16)
+    model.enable_truncation(3)
+    published = model.to_str()
+    example = {'caption': 'a stamp zebra', 'none': None}
+    whole = transforms.tokenize('caption', published, 'ids')(example)
+    assert whole['ids'].tolist() == [2, 4, 5, 1, 3]
+    assert whole['ids'].dtype == np.int32
+    assert transforms.tokenize('caption', published, max_length=4)(example)['caption'].tolist() == [2, 4, 5, 3]
+    assert transforms.tokenize('none', published)(example)['none'] is None
+    with pytest.raises(ValueError, match=r"must be the text of a tokenizer\.json; fit it with kind 'tokenizer'"):
+        transforms.tokenize('caption', ['a', 'stamp'])
