@@ -41,17 +41,19 @@ def _json_dtype(dtype: Any) -> Any:
 
 @contextlib.contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turns the `OSError` of a full disk into one that says in one sentence what to do; other errors pass."""
+    """Turns the error of a full disk into an `OSError` that says in one sentence what to do; other errors pass."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except (OSError, RuntimeError) as error:
+        number = getattr(error, 'errno', None)
+        # array_record reports it in words.
+        if number not in (errno.ENOSPC, errno.EDQUOT) and os.strerror(errno.ENOSPC) not in str(error):
             raise
         clear = OSError(
             f'no space left on the device (or in the quota) that holds {os.fspath(path)}; what was there before is '
             f'unharmed: free some space and give the same command again.'
         )
-        clear.errno = error.errno
+        clear.errno = number or errno.ENOSPC
         raise clear from error
 
 

@@ -10,6 +10,7 @@ from mmtl_jax.data.pipeline import EvalLoader, TrainLoader, eval_loader, train_l
 from mmtl_jax.data.prefetch import DeviceIterator, prefetch_to_device, to_device
 from mmtl_jax.data.prepared import PreparedSource, prepare
 from mmtl_jax.data.preprocess import Field, Preprocess, build_preprocess
+from mmtl_jax.data.side_table import JoinedSource, SideTable, distinct_rows, fingerprint, write_side_table
 from mmtl_jax.data.sources import SequenceSource, Source, load_source, read_values
 from mmtl_jax.data.tokenizers import decode, fit_vocabulary, normalise_text
 
@@ -17,16 +18,20 @@ __all__ = [
     'DeviceIterator',
     'EvalLoader',
     'Field',
+    'JoinedSource',
     'Layout',
     'PreparedSource',
     'Preprocess',
     'SequenceSource',
+    'SideTable',
     'Source',
     'TrainLoader',
     'build_preprocess',
     'decode',
+    'distinct_rows',
     'empty_batch',
     'eval_loader',
+    'fingerprint',
     'fit_vocabularies',
     'fit_vocabulary',
     'load_source',
@@ -37,4 +42,5 @@ __all__ = [
     'read_values',
     'to_device',
     'train_loader',
+    'write_side_table',
 ]
