@@ -101,7 +101,9 @@ def classification(
         return {'label': label, 'probabilities': jax.nn.softmax(logits.astype(jnp.float32))}
 
     def score(outputs: list[PyTree], targets: list[PyTree]) -> dict[str, float]:
-        return metrics.f1(np.array(targets), np.array([output['label'] for output in outputs]))
+        labels, predicted = np.array(targets), np.array([output['label'] for output in outputs])
+        probabilities = np.array([output['probabilities'] for output in outputs])
+        return metrics.f1(labels, predicted) | metrics.calibration(labels, probabilities)
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
         label = int(output['label'])
@@ -150,11 +152,10 @@ def multilabel(
         return {'probabilities': jax.nn.sigmoid(logits.astype(jnp.float32))}
 
     def score(outputs: list[PyTree], targets: list[PyTree]) -> dict[str, float]:
-        if not targets:
-            return {}
-        truth = (np.stack(targets) > 0.5).astype(np.int32)
-        probabilities = np.stack([output['probabilities'] for output in outputs])
-        return metrics.f1(truth, (probabilities > 0.5).astype(np.int32)) | metrics.ranking(truth, probabilities)
+        truth = (np.array(targets) > 0.5).astype(np.int32)
+        probabilities = np.array([output['probabilities'] for output in outputs])
+        scores = metrics.f1(truth, (probabilities > 0.5).astype(np.int32)) | metrics.ranking(truth, probabilities)
+        return scores | metrics.calibration(truth, probabilities)
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
         return tuple(

@@ -1,17 +1,23 @@
 """Metrics: of a batch as (sum, count), and scores of a whole split and of a whole model on the host."""
 
 from mmtl_jax.metrics.batch import classification, multilabel, regression, weighted
+from mmtl_jax.metrics.calibration import Reliability, calibration, reliability
 from mmtl_jax.metrics.comparison import delta_m
 from mmtl_jax.metrics.corpus import confusion_matrix, f1, r2, ranking
 from mmtl_jax.metrics.retrieval import KS, chance_recall, first_positive_ranks, retrieval
+from mmtl_jax.metrics.robustness import effective_robustness, relative_robustness
+from mmtl_jax.metrics.shapley import shapley_values, subsets_of
 from mmtl_jax.metrics.transcription import error_rates
 
 __all__ = [
     'KS',
+    'Reliability',
+    'calibration',
     'chance_recall',
     'classification',
     'confusion_matrix',
     'delta_m',
+    'effective_robustness',
     'error_rates',
     'f1',
     'first_positive_ranks',
@@ -19,6 +25,10 @@ __all__ = [
     'r2',
     'ranking',
     'regression',
+    'relative_robustness',
+    'reliability',
     'retrieval',
+    'shapley_values',
+    'subsets_of',
     'weighted',
 ]
