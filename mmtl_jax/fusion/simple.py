@@ -108,10 +108,10 @@ class Weighted(nn.Module):
         return one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(fused), present)
 
 
-def project_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[Array, Array]:
-    """Returns W_m h_m `[B, M, width]`, zero where absent, and presence `[B, M]`, in the order of the sorted names.
+def pool_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[dict[str, Array], Array]:
+    """Returns {modality: h_m `[B, D_m]`}, zero where absent, and presence `[B, M]`, in the order of the sorted names.
 
-    Called inside the compact method of `fusion`, which has the fields `width` and `pooling`.
+    Called inside the compact method of `fusion`, which has the field `pooling`.
 
     Raises:
       ValueError: no modality, or an unknown pooling.
@@ -120,14 +120,26 @@ def project_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[Ar
         raise ValueError('a fusion needs at least one modality, got none.')
     if fusion.pooling not in POOLINGS:
         raise ValueError(f'{type(fusion).__name__}: pooling must be one of {POOLINGS}, got {fusion.pooling!r}.')
-    vectors, presence = [], []
+    vectors, presence = {}, []
     for modality in sorted(features):
         tokens, mask = features[modality].tokens, features[modality].mask
         pool = masked_mean if fusion.pooling == 'mean' else AttentionPooling(name=f'pool_{modality}')
-        vectors.append(nn.Dense(fusion.width, name=f'project_{modality}')(pool(tokens, mask)))
+        vectors[modality] = pool(tokens, mask)
         presence.append(jnp.any(mask, axis=1))
-    present = jnp.stack(presence, axis=1)
-    return fill_masked(jnp.stack(vectors, axis=1), present), present
+    return vectors, jnp.stack(presence, axis=1)
+
+
+def project_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[Array, Array]:
+    """Returns W_m h_m `[B, M, width]`, zero where absent, and presence `[B, M]`, in the order of the sorted names.
+
+    Called inside the compact method of `fusion`, which has the fields `width` and `pooling`.
+
+    Raises:
+      ValueError: no modality, or an unknown pooling.
+    """
+    vectors, present = pool_all(fusion, features)
+    projected = [nn.Dense(fusion.width, name=f'project_{modality}')(h) for modality, h in vectors.items()]
+    return fill_masked(jnp.stack(projected, axis=1), present), present
 
 
 def one_token(fused: Array, present: Array) -> Features:
