@@ -1,148 +1,80 @@
 """Fusions of one vector per modality: concatenation, mean, sum, weighted sum.
 
 Each pools the tokens of a modality into a vector h_m and knows a_m, whether the row has the modality (one real token at
-least). The result is one token; a row without any modality gets zero, no gradient and a False mask.
+least). The result is one token; a row without any modality gets zero, no gradient and a False mask. One modality alone
+is enough for these. With `absent='token'` a learned vector is W_m h_m where the row lacks the modality, and a_m is 1.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import AttentionPooling, fill_masked, masked_mean, masked_softmax
+from mmtl_jax.core.types import Features
+from mmtl_jax.fusion.vectors import VectorFusion, one_token, sow_weights
+from mmtl_jax.nn import masked_mean, masked_softmax
 
-POOLINGS = ('attention', 'mean')
 
-
-class Concat(nn.Module):
+class Concat(VectorFusion):
     """y = LayerNorm(W gelu([W_1 h_1; ...; W_M h_M])), with a learned vector in place of an absent W_m h_m.
 
     Attributes:
-      width: feature size D of the result.
-      pooling: 'attention' or 'mean', how tokens become a vector.
       dropout_rate: dropout on the concatenated vector.
+      absent: 'token', or 'neutral' for zero.
     """
 
-    width: int
-    pooling: str = 'attention'
-    dropout_rate: float = 0.0
+    least: ClassVar[int] = 1
+
+    absent: str = 'token'
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Features:
         """Returns Features with one token `[B, 1, width]`."""
-        vectors, present = project_all(self, features)
-        filled = []
-        for index, modality in enumerate(sorted(features)):
-            absent = self.param(f'absent_{modality}', nn.initializers.normal(1.0), (self.width,))
-            filled.append(jnp.where(present[:, index, None], vectors[:, index], absent[None]))
-        joint = nn.gelu(jnp.concatenate(filled, axis=-1))
+        vectors, present = self.project(features)
+        joint = nn.gelu(vectors.reshape(vectors.shape[0], -1))
         joint = nn.Dropout(self.dropout_rate, deterministic=not train)(joint)
-        return one_token(nn.LayerNorm()(nn.Dense(self.width, name='joint')(joint)), present)
+        fused = nn.Dense(self.width, dtype=self.dtype, name='joint')(joint)
+        return one_token(nn.LayerNorm(dtype=self.dtype)(fused), present)
 
 
-class Mean(nn.Module):
-    """y = sum_m a_m W_m h_m / sum_m a_m: the mean over the modalities that the row has.
+class Mean(VectorFusion):
+    """y = sum_m a_m W_m h_m / sum_m a_m: the mean over the modalities that the row has."""
 
-    Attributes:
-      width: feature size D of the result.
-      pooling: 'attention' or 'mean', how tokens become a vector.
-      dropout_rate: dropout on the result.
-    """
-
-    width: int
-    pooling: str = 'attention'
-    dropout_rate: float = 0.0
+    least: ClassVar[int] = 1
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Features:
         """Returns Features with one token `[B, 1, width]`."""
-        vectors, present = project_all(self, features)
-        fused = nn.Dropout(self.dropout_rate, deterministic=not train)(masked_mean(vectors, present))
-        return one_token(fused, present)
+        vectors, present = self.project(features)
+        return self.one_token(masked_mean(vectors, present), present, train=train)
 
 
-class Sum(nn.Module):
-    """y = sum_m a_m W_m h_m: the sum over the modalities that the row has.
+class Sum(VectorFusion):
+    """y = sum_m a_m W_m h_m: the sum over the modalities that the row has."""
 
-    Attributes:
-      width: feature size D of the result.
-      pooling: 'attention' or 'mean', how tokens become a vector.
-      dropout_rate: dropout on the result.
-    """
-
-    width: int
-    pooling: str = 'attention'
-    dropout_rate: float = 0.0
+    least: ClassVar[int] = 1
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Features:
         """Returns Features with one token `[B, 1, width]`."""
-        vectors, present = project_all(self, features)
-        fused = nn.Dropout(self.dropout_rate, deterministic=not train)(jnp.sum(vectors, axis=1))
-        return one_token(fused, present)
+        vectors, present = self.project(features)
+        return self.one_token(jnp.sum(vectors, axis=1), present, train=train)
 
 
-class Weighted(nn.Module):
+class Weighted(VectorFusion):
     """y = sum_m w_m W_m h_m with w = softmax(A [W_1 h_1; ...; W_M h_M]) over the modalities that the row has.
 
     An absent modality has h_m = 0 and the logit minus infinity. A starts at zero: equal weights.
-
-    Attributes:
-      width: feature size D of the result.
-      pooling: 'attention' or 'mean', how tokens become a vector.
-      dropout_rate: dropout on the result.
     """
 
-    width: int
-    pooling: str = 'attention'
-    dropout_rate: float = 0.0
+    least: ClassVar[int] = 1
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Features:
         """Returns Features with one token `[B, 1, width]`."""
-        vectors, present = project_all(self, features)
-        scores = nn.Dense(len(features), kernel_init=nn.initializers.zeros, name='scores')
+        vectors, present = self.project(features)
+        scores = nn.Dense(len(features), kernel_init=nn.initializers.zeros, dtype=self.dtype, name='scores')
         weights = masked_softmax(scores(vectors.reshape(vectors.shape[0], -1)), present)
-        fused = jnp.einsum('bm,bmd->bd', weights, vectors)
-        return one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(fused), present)
-
-
-def pool_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[dict[str, Array], Array]:
-    """Returns {modality: h_m `[B, D_m]`}, zero where absent, and presence `[B, M]`, in the order of the sorted names.
-
-    Called inside the compact method of `fusion`, which has the field `pooling`.
-
-    Raises:
-      ValueError: no modality, or an unknown pooling.
-    """
-    if not features:
-        raise ValueError('a fusion needs at least one modality, got none.')
-    if fusion.pooling not in POOLINGS:
-        raise ValueError(f'{type(fusion).__name__}: pooling must be one of {POOLINGS}, got {fusion.pooling!r}.')
-    vectors, presence = {}, []
-    for modality in sorted(features):
-        tokens, mask = features[modality].tokens, features[modality].mask
-        pool = masked_mean if fusion.pooling == 'mean' else AttentionPooling(name=f'pool_{modality}')
-        vectors[modality] = pool(tokens, mask)
-        presence.append(jnp.any(mask, axis=1))
-    return vectors, jnp.stack(presence, axis=1)
-
-
-def project_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[Array, Array]:
-    """Returns W_m h_m `[B, M, width]`, zero where absent, and presence `[B, M]`, in the order of the sorted names.
-
-    Called inside the compact method of `fusion`, which has the fields `width` and `pooling`.
-
-    Raises:
-      ValueError: no modality, or an unknown pooling.
-    """
-    vectors, present = pool_all(fusion, features)
-    projected = [nn.Dense(fusion.width, name=f'project_{modality}')(h) for modality, h in vectors.items()]
-    return fill_masked(jnp.stack(projected, axis=1), present), present
-
-
-def one_token(fused: Array, present: Array) -> Features:
-    """Returns `fused` `[B, D]` as one token, zero and masked in rows where nothing is `present` `[B, M]`."""
-    mask = jnp.any(present, axis=1, keepdims=True)
-    return Features(tokens=fill_masked(fused[:, None], mask), mask=mask)
+        sow_weights(self, features, weights)
+        return self.one_token(jnp.einsum('bm,bmd->bd', weights, vectors), present, train=train)
