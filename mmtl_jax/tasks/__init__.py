@@ -1,0 +1,12 @@
+"""Tasks: data that says how to answer a question, learn from its label, and score the answers.
+
+A factory makes a `Task` from plain values, and raises a `ValueError` that names the task for those that do not fit.
+"""
+
+from mmtl_jax.tasks.base import Scorer, Task
+from mmtl_jax.tasks.contrastive import contrastive
+from mmtl_jax.tasks.ctc import ctc
+from mmtl_jax.tasks.labels import classification, multilabel
+from mmtl_jax.tasks.regression import regression
+
+__all__ = ['Scorer', 'Task', 'classification', 'contrastive', 'ctc', 'multilabel', 'regression']
