@@ -7,6 +7,7 @@ published weights fit into (see `mmtl_jax.pretrained`) hand on their own feature
 
 from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
 from mmtl_jax.encoders.bert import BERT
+from mmtl_jax.encoders.clip import CLIPImage, CLIPText
 from mmtl_jax.encoders.efficientnet import EfficientNetLite0
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
 from mmtl_jax.encoders.precomputed import Precomputed
@@ -23,6 +24,8 @@ __all__ = [
     'AudioConformer',
     'AudioLSTM',
     'BagOfEmbeddings',
+    'CLIPImage',
+    'CLIPText',
     'EfficientNetLite0',
     'ImageCNN',
     'ImageResNet',

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.encoders.transformer_layer import ACTIVATIONS, TransformerLayer, layer_norm
+from mmtl_jax.encoders.transformer_layer import layer_norm, run_layers
 from mmtl_jax.nn import fill_masked
 
 
@@ -28,7 +28,7 @@ class BERT(nn.Module):
       max_length: number of positions, the most ids that a text can have.
       num_types: kinds of segments (`type_vocab_size`); 0 for a model without.
       epsilon: what LayerNorm adds to the variance.
-      activation: 'gelu' (exact), 'gelu_new' (by tanh) or 'relu'.
+      activation: 'gelu' (exact), 'gelu_new' (by tanh), 'quick_gelu' (by the sigmoid) or 'relu'.
       dropout_rate: dropout on the embeddings, the attention weights and both branches of a layer; 0.1 in the paper.
       dtype: of the arithmetic, such as `jnp.bfloat16`; parameters and features stay float32.
     """
@@ -57,40 +57,12 @@ class BERT(nn.Module):
         Raises:
           ValueError: the ids are not integers `[B, L]`, more than `max_length`, or `types` without `num_types`.
         """
-        self._check(text, types)
-        mask = text.mask
-        x = self._embed(text, types)
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        self.sow('intermediates', 'hidden_states', fill_masked(x, mask))
-        for index in range(self.depth):
-            layer = TransformerLayer(
-                num_heads=self.num_heads,
-                mlp_width=self.mlp_width or 4 * self.width,
-                epsilon=self.epsilon,
-                norm_first=False,
-                activation=self.activation,
-                dropout_rate=self.dropout_rate,
-                dtype=self.dtype,
-                name=f'layer_{index}',
-            )
-            x = layer(x, mask, train=train)
-            self.sow('intermediates', 'hidden_states', fill_masked(x, mask))
-        return Features(tokens=fill_masked(x.astype(jnp.float32), mask), mask=mask)
-
-    def _check(self, text: Ragged, types: Array | None) -> None:
-        if text.values.ndim != 2 or not jnp.issubdtype(text.values.dtype, jnp.integer):
-            raise ValueError(
-                f'text must be integer ids [B, L], got {text.values.dtype} {text.values.shape}; tokenize it first.'
-            )
-        if text.values.shape[1] > self.max_length:
-            raise ValueError(
-                f'text of {text.values.shape[1]} ids is longer than the {self.max_length} positions of this BERT; '
-                f'cut it to max_length when tokenizing.'
-            )
+        check_ids(text, self.max_length, 'BERT')
         if types is not None and not self.num_types:
             raise ValueError('this BERT has num_types=0, so it takes no types.')
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f'activation must be one of {", ".join(ACTIVATIONS)}, got {self.activation!r}.')
+        mask = text.mask
+        x = run_layers(self, self._embed(text, types), mask, train=train, norm_first=False)
+        return Features(tokens=fill_masked(x.astype(jnp.float32), mask), mask=mask)
 
     def _embed(self, text: Ragged, types: Array | None) -> Array:
         """Returns the normalised sum of the embeddings of ids, positions and types, `[B, L, D]`."""
@@ -105,3 +77,16 @@ class BERT(nn.Module):
             types = jnp.zeros_like(text.values) if types is None else types
             x = x + table(self.num_types, 'type')(fill_masked(types, text.mask))
         return layer_norm(self.epsilon, self.dtype, 'embedding_norm')(x)
+
+
+def check_ids(text: Ragged, max_length: int, model: str) -> None:
+    """Raises a `ValueError` unless the text is integer ids `[B, L]` with L of at most `max_length`."""
+    if text.values.ndim != 2 or not jnp.issubdtype(text.values.dtype, jnp.integer):
+        raise ValueError(
+            f'text must be integer ids [B, L], got {text.values.dtype} {text.values.shape}; tokenize it first.'
+        )
+    if text.values.shape[1] > max_length:
+        raise ValueError(
+            f'text of {text.values.shape[1]} ids is longer than the {max_length} positions of this {model}; cut it to '
+            f'max_length when tokenizing.'
+        )

@@ -1,15 +1,24 @@
-"""The layer of the transformers into which published weights fit, BERT and ViT; its names are those of their tables."""
+"""The layers of the transformers into which published weights fit: BERT, ViT, CLIP. Tables of names lead to theirs."""
 
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array
+from mmtl_jax.nn import fill_masked
+
+
+def quick_gelu(x: Array) -> Array:
+    """Returns x sigmoid(1.702 x), the approximation of GELU (Hendrycks and Gimpel 2016, 1606.08415) that CLIP has."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
 
 ACTIVATIONS = {
     'gelu': functools.partial(nn.gelu, approximate=False),
     'gelu_new': functools.partial(nn.gelu, approximate=True),
+    'quick_gelu': quick_gelu,
     'relu': nn.relu,
 }
 
@@ -25,6 +34,7 @@ class TransformerLayer(nn.Module):
       activation: a key of `ACTIVATIONS`.
       dropout_rate: dropout on the attention weights and both branches.
       dtype: of the arithmetic.
+      causal: whether a token attends only to those before it and itself.
     """
 
     num_heads: int
@@ -34,6 +44,7 @@ class TransformerLayer(nn.Module):
     activation: str = 'gelu'
     dropout_rate: float = 0.0
     dtype: jnp.dtype | None = None
+    causal: bool = False
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool) -> Array:
@@ -54,8 +65,12 @@ class TransformerLayer(nn.Module):
         attention_norm = layer_norm(self.epsilon, self.dtype, 'attention_norm')
         mlp_norm = layer_norm(self.epsilon, self.dtype, 'mlp_norm')
 
+        attended = None if mask is None else mask[:, None, None, :]
+        if self.causal:
+            attended = nn.combine_masks(attended, nn.make_causal_mask(tokens[..., 0], dtype=bool))
+
         def attend(x: Array) -> Array:
-            return dropout(attention(x, mask=None if mask is None else mask[:, None, None, :]))
+            return dropout(attention(x, mask=attended))
 
         def feed_forward(x: Array) -> Array:
             return dropout(mlp_out(ACTIVATIONS[self.activation](mlp_in(x))))
@@ -65,6 +80,50 @@ class TransformerLayer(nn.Module):
             return tokens + feed_forward(mlp_norm(tokens))
         tokens = attention_norm(tokens + attend(tokens))
         return mlp_norm(tokens + feed_forward(tokens))
+
+
+def run_layers(
+    encoder: nn.Module, x: Array, mask: Array | None = None, *, train: bool, norm_first: bool, causal: bool = False
+) -> Array:
+    """Returns what `layer_0` to `layer_<depth - 1>` make of the embeddings; called inside an encoder's compact method.
+
+    The hidden states, `x` first and then those after each layer, zero where masked, are sown in `intermediates`.
+
+    Args:
+      encoder: has the fields `depth`, `num_heads`, `mlp_width` (None for `4 * D`), `epsilon`, `activation`,
+        `dropout_rate` and `dtype`.
+      x: embeddings `[B, N, D]`; dropout acts on them first.
+      mask: `[B, N]`, where it is False nobody attends.
+      train: whether dropout acts.
+      norm_first: where LayerNorm stands, see `TransformerLayer`.
+      causal: whether a token attends only to those before it and itself.
+
+    Raises:
+      ValueError: an unknown activation.
+    """
+    if encoder.activation not in ACTIVATIONS:
+        raise ValueError(f'activation must be one of {", ".join(ACTIVATIONS)}, got {encoder.activation!r}.')
+
+    def sow(state: Array) -> None:
+        encoder.sow('intermediates', 'hidden_states', state if mask is None else fill_masked(state, mask))
+
+    x = nn.Dropout(encoder.dropout_rate, deterministic=not train)(x)
+    sow(x)
+    for index in range(encoder.depth):
+        layer = TransformerLayer(
+            num_heads=encoder.num_heads,
+            mlp_width=encoder.mlp_width or 4 * x.shape[-1],
+            epsilon=encoder.epsilon,
+            norm_first=norm_first,
+            activation=encoder.activation,
+            dropout_rate=encoder.dropout_rate,
+            dtype=encoder.dtype,
+            causal=causal,
+            name=f'layer_{index}',
+        )
+        x = layer(x, mask, train=train)
+        sow(x)
+    return x
 
 
 def layer_norm(epsilon: float, dtype: jnp.dtype | None, name: str) -> nn.LayerNorm:

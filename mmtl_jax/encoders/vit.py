@@ -9,7 +9,7 @@ import numpy as np
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import project, standardise
 from mmtl_jax.encoders.resnet import PROJECTION
-from mmtl_jax.encoders.transformer_layer import TransformerLayer, layer_norm
+from mmtl_jax.encoders.transformer_layer import layer_norm, run_layers
 from mmtl_jax.nn import conv_kernel
 
 POOLINGS = ('class', 'mean', 'mean_max', 'none')
@@ -42,6 +42,11 @@ class ViT(nn.Module):
         projection.
       mean: of the pixels of each channel, subtracted.
       deviation: of the pixels of each channel, divided by.
+      activation: 'gelu' (exact), 'gelu_new' (by tanh), 'quick_gelu' (by the sigmoid) or 'relu'.
+      embedding_norm: whether LayerNorm follows the positions; then the patches have no bias, as in CLIP.
+      shared_width: size of a space that several towers share: the tokens are projected into it, without bias. None for
+        a tower without.
+      dtype: of the arithmetic up to the last LayerNorm, such as `jnp.bfloat16`; parameters and features stay float32.
     """
 
     width: int | None
@@ -56,6 +61,10 @@ class ViT(nn.Module):
     dropout_rate: float = 0.0
     mean: tuple[float, ...] = (0.5,)
     deviation: tuple[float, ...] = (0.5,)
+    activation: str = 'gelu'
+    embedding_norm: bool = False
+    shared_width: int | None = None
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
@@ -65,27 +74,18 @@ class ViT(nn.Module):
           ValueError: images smaller than a patch, or an unknown pooling.
         """
         if self.pooling not in POOLINGS:
-            raise ValueError(f'ViT: pooling must be one of {POOLINGS}, got {self.pooling!r}.')
+            raise ValueError(f'{type(self).__name__}: pooling must be one of {POOLINGS}, got {self.pooling!r}.')
         x, grid = self._embed(standardise(images, self.mean, self.deviation))
-        x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
-        self.sow('intermediates', 'hidden_states', x)
-        for index in range(self.depth):
-            layer = TransformerLayer(
-                num_heads=self.num_heads,
-                mlp_width=self.mlp_width or 4 * self.hidden_width,
-                epsilon=self.epsilon,
-                norm_first=True,
-                dropout_rate=self.dropout_rate,
-                name=f'layer_{index}',
-            )
-            x = layer(x, train=train)
-            self.sow('intermediates', 'hidden_states', x)
+        if self.embedding_norm:
+            x = layer_norm(self.epsilon, self.dtype, 'embedding_norm')(x)
+        x = run_layers(self, x, train=train, norm_first=True)
         x = layer_norm(self.epsilon, None, 'norm')(x)
         patches = x[:, 1:].reshape(len(x), *grid, self.hidden_width)
-        if self.pooling != 'class':
-            return project(self, (patches,), train=train, names=PROJECTION)
-        # As a map of one cell, whose mean it is.
-        features = project(self, (x[:, :1, None],), train=train, names=PROJECTION, pooling='mean')
+        # The class token as a map of one cell, whose mean it is.
+        seen, pooling = (x[:, :1, None], 'mean') if self.pooling == 'class' else (patches, self.pooling)
+        if self.shared_width is not None:
+            seen = shared_projection(self.shared_width)(seen)
+        features = project(self, (seen,), train=train, names=PROJECTION, pooling=pooling)
         return features.replace(maps=(patches,))
 
     def _embed(self, images: Array) -> tuple[Array, tuple[int, int]]:
@@ -93,10 +93,18 @@ class ViT(nn.Module):
         batch, height, width, _ = images.shape
         rows, columns = height // self.patch, width // self.patch
         if not rows or not columns:
-            raise ValueError(f'ViT: images of {height} x {width} pixels hold no patch of {self.patch}; enlarge them.')
+            name = type(self).__name__
+            raise ValueError(f'{name}: images of {height} x {width} pixels hold no patch of {self.patch}; enlarge them.')
         sides = (self.patch, self.patch)
         patches = nn.Conv(
-            self.hidden_width, sides, sides, padding='VALID', kernel_init=conv_kernel, name='patch_embedding'
+            self.hidden_width,
+            sides,
+            sides,
+            padding='VALID',
+            use_bias=not self.embedding_norm,
+            kernel_init=conv_kernel,
+            dtype=self.dtype,
+            name='patch_embedding',
         )(images)
         init = nn.initializers.normal(0.02)
         side = self.image_size // self.patch
@@ -110,6 +118,11 @@ class ViT(nn.Module):
         first = jnp.broadcast_to(first + ahead, (batch, 1, self.hidden_width))
         x = patches.reshape(batch, rows * columns, self.hidden_width) + beside
         return jnp.concatenate([first, x], axis=1), (rows, columns)
+
+
+def shared_projection(width: int) -> nn.Dense:
+    """Returns the last layer of a tower that shares its space with others, as CLIP's do; called in a compact method."""
+    return nn.Dense(width, use_bias=False, name='shared_projection')
 
 
 @functools.cache

@@ -15,6 +15,7 @@ from tests import quick
 ROWS, LENGTH, WIDTH, VOCABULARY = 4, 7, 10, 12
 LENGTHS = np.array([7, 3, 0, 5])
 DROPOUT = {'dropout_rate': 0.5}
+CLIP_TEXT = {'hidden_width': 12, 'depth': 1, 'num_heads': 2, 'max_length': 12, 'shared_width': 6}
 FRONT_END = {'sample_rate': 800, 'num_mels': 4}
 
 # One row per encoder and variant: what it reads, the real tokens of each row, and arguments beside the width.
@@ -48,10 +49,17 @@ CASES = {
         [16, 16, 16, 16],
         {'patch': 2, 'image_size': 6, 'hidden_width': 12, 'depth': 1, 'num_heads': 2, 'pooling': 'none', **DROPOUT},
     ),
+    'CLIPImage': (
+        'image',
+        [1, 1, 1, 1],
+        {'patch': 4, 'image_size': 8, 'hidden_width': 12, 'depth': 1, 'num_heads': 2, 'shared_width': 6, **DROPOUT},
+    ),
     'BagOfEmbeddings': ('text', [1, 1, 0, 1], {'depth': 1, 'token_dropout_rate': 0.3, **DROPOUT}),
     'BagOfEmbeddings, narrow': ('text', [1, 1, 0, 1], {'embedding_width': 6, **DROPOUT}),
     'TextLSTM': ('text', [7, 3, 0, 5], DROPOUT),
     'BERT': ('text', [7, 3, 0, 5], {'depth': 1, 'num_heads': 2, 'max_length': 12, **DROPOUT}),
+    'CLIPText': ('text', [1, 1, 0, 1], {**CLIP_TEXT, **DROPOUT}),
+    'CLIPText, a token per id': ('text', [7, 3, 0, 5], {**CLIP_TEXT, 'pooling': 'none', **DROPOUT}),
     'TextTransformer': ('text', [7, 3, 0, 5], {'depth': 1, **DROPOUT}),
     'AudioCNN': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, **DROPOUT}),
     'AudioCNN, waveform': ('waveform', [32, 12, 0, 22], {'depth': 1, 'stack': 1, 'front_end': FRONT_END, **DROPOUT}),

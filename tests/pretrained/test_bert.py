@@ -166,7 +166,7 @@ def test_numbers_of_another_kind_do_not_fit(tmp_path, arrays):
         ({'num_attention_heads': 5}, r'attention.self.key.weight: \(12, 12\), expected \(15, 12\)'),
         ({'num_hidden_layers': 3}, '16 missing'),
         ({'num_hidden_layers': 1}, '16 unexpected'),
-        ({'hidden_act': 'silu'}, "activation must be one of gelu, gelu_new, relu, got 'silu'"),
+        ({'hidden_act': 'silu'}, "activation must be one of gelu, gelu_new, quick_gelu, relu, got 'silu'"),
     ],
 )
 def test_another_architecture_is_told(tmp_path, arrays, change, what):
