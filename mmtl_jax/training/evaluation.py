@@ -1,14 +1,15 @@
 """Evaluation of a split: sums and counts on the devices, corpus scores on the host."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import functools
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
-from mmtl_jax.core.types import Batch, PyTree
+from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.losses import hide_unlabelled
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.objective import masked_sum, row_weights
@@ -23,12 +24,14 @@ class Evaluated:
       rows: the split's row indices in the order in which they came, without padding.
       outputs: task -> reduced output of each row, in the order of `rows`.
       targets: task -> target of each row, None where it has no label.
+      blank: rows of which the model saw no modality.
     """
 
     values: dict[str, float]
     rows: list[int]
     outputs: dict[str, list[PyTree]]
     targets: dict[str, list[PyTree | None]]
+    blank: int = 0
 
 
 def make_eval_step(model: nn.Module, tasks: Sequence[Task]) -> Callable[[dict[str, Any], Batch], dict[str, Any]]:
@@ -64,32 +67,103 @@ def evaluate(
       loader: yields row indices `[B]`, -1 for padding, and batches.
       tasks: the tasks of the step.
     """
-    totals: dict[str, dict[str, np.ndarray]] = {task.name: {} for task in tasks}
-    rows: list[int] = []
-    outputs: dict[str, list] = {task.name: [] for task in tasks if task.scorer is not None}
-    targets: dict[str, list] = {task.name: [] for task in tasks}
+    (found,) = _evaluate_views(eval_step, variables, loader, tasks, [lambda batch: batch])
+    return found
+
+
+def evaluate_subsets(
+    eval_step: Callable[[dict[str, Any], Batch], dict[str, Any]],
+    variables: dict[str, Any],
+    loader: Iterable[tuple[np.ndarray, Batch]],
+    tasks: Sequence[Task],
+    subsets: Sequence[tuple[str, ...]],
+) -> dict[tuple[str, ...], Evaluated]:
+    """Returns what the model does with each subset of the modalities, all others absent, in one pass over the data.
+
+    Every batch is read and brought to the devices once. A subset is a mask, so that the step compiled for all
+    modalities serves every subset. Every subset is measured on the same rows, also on those that have none of its
+    modalities (`Evaluated.blank`).
+
+    Args:
+      eval_step: as in `evaluate`, and so are the next three.
+      variables: see there.
+      loader: see there.
+      tasks: see there.
+      subsets: names of modalities; the empty subset is what a model says that sees nothing.
+    """
+    views = [functools.partial(keep_modalities, modalities=subset) for subset in subsets]
+    return dict(zip(subsets, _evaluate_views(eval_step, variables, loader, tasks, views), strict=True))
+
+
+def keep_modalities(batch: Batch, modalities: Collection[str]) -> Batch:
+    """Returns the batch in which every modality but `modalities` is absent from all rows."""
+
+    def absent(present: Array) -> Array:
+        return jax.device_put(np.zeros(present.shape, bool), present.sharding)
+
+    present = {name: mask if name in modalities else absent(mask) for name, mask in batch.present.items()}
+    return batch.replace(present=present)
+
+
+def _evaluate_views(
+    eval_step: Callable[[dict[str, Any], Batch], dict[str, Any]],
+    variables: dict[str, Any],
+    loader: Iterable[tuple[np.ndarray, Batch]],
+    tasks: Sequence[Task],
+    views: Sequence[Callable[[Batch], Batch]],
+) -> list[Evaluated]:
+    """Returns what the model does with each view of the batches."""
+    tallies = [_Tally(tasks) for _ in views]
     for indices, batch in loader:
-        measured = jax.device_get(eval_step(variables, batch))
+        real = np.flatnonzero(indices >= 0)
+        host_targets, labelled, usable = jax.device_get((batch.targets, batch.labelled, batch.real))
+        targets = {
+            task.name: [
+                jax.tree.map(lambda leaf, r=row: leaf[r], host_targets[task.name]) if labelled[task.name][row] else None
+                for row in real
+            ]
+            for task in tasks
+        }
+        for view, tally in zip(views, tallies, strict=True):
+            seen = view(batch)
+            tally.add(indices[real], real, jax.device_get(eval_step(variables, seen)), targets)
+            present = np.any(jax.device_get(list(seen.present.values())), axis=0)
+            tally.blank += int(np.sum(usable & ~present))
+    return [tally.evaluated() for tally in tallies]
+
+
+class _Tally:
+    """What one view of the batches so far gave."""
+
+    def __init__(self, tasks: Sequence[Task]):
+        self._tasks = tasks
+        self._totals: dict[str, dict[str, np.ndarray]] = {task.name: {} for task in tasks}
+        self._rows: list[int] = []
+        self._outputs: dict[str, list] = {task.name: [] for task in tasks if task.scorer is not None}
+        self._targets: dict[str, list] = {task.name: [] for task in tasks}
+        self.blank = 0
+
+    def add(self, rows: np.ndarray, places: np.ndarray, measured: dict[str, Any], targets: dict[str, list]) -> None:
+        """Takes in a batch: the row indices `rows` at `places` of it, what the step measured, the rows' targets."""
         for task, sums in measured['sums'].items():
             for name, pair in sums.items():
-                totals[task][name] = totals[task].get(name, 0.0) + np.asarray(pair, np.float64)
-        real = np.flatnonzero(indices >= 0)
-        rows.extend(int(row) for row in indices[real])
+                self._totals[task][name] = self._totals[task].get(name, 0.0) + np.asarray(pair, np.float64)
+        self._rows.extend(int(row) for row in rows)
         for task, value in measured['outputs'].items():
-            outputs[task].extend(jax.tree.map(lambda leaf, r=row: leaf[r], value) for row in real)
-        host_targets, labelled = jax.device_get((batch.targets, batch.labelled))
-        for task in targets:
-            targets[task].extend(
-                jax.tree.map(lambda leaf, r=row: leaf[r], host_targets[task]) if labelled[task][row] else None
-                for row in real
-            )
-    values = {
-        f'{task}/{name}': float(pair[0] / pair[1])
-        for task, sums in totals.items()
-        for name, pair in sums.items()
-        if pair[1] > 0
-    }
-    return Evaluated({**values, **corpus_scores(tasks, outputs, targets)}, rows, outputs, targets)
+            self._outputs[task].extend(jax.tree.map(lambda leaf, p=place: leaf[p], value) for place in places)
+        for task, values in targets.items():
+            self._targets[task].extend(values)
+
+    def evaluated(self) -> Evaluated:
+        """Returns the sums divided by the counts, and the corpus scores."""
+        values = {
+            f'{task}/{name}': float(pair[0] / pair[1])
+            for task, sums in self._totals.items()
+            for name, pair in sums.items()
+            if pair[1] > 0
+        }
+        values |= corpus_scores(self._tasks, self._outputs, self._targets)
+        return Evaluated(values, self._rows, self._outputs, self._targets, self.blank)
 
 
 def corpus_scores(tasks: Sequence[Task], outputs: dict[str, list], targets: dict[str, list]) -> dict[str, float]:

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from mmtl_jax import balancing
-from mmtl_jax.training.evaluation import evaluate, make_eval_step
+from mmtl_jax.training.compilation import CompiledByShape
+from mmtl_jax.training.evaluation import evaluate, evaluate_subsets, make_eval_step
 from tests.training.tiny import TASKS, make_batch, make_model, make_state
 
 ROWS = 21
@@ -89,3 +90,31 @@ def test_a_task_without_a_scorer_has_sums_alone(variables, whole):
     assert found.outputs == {}
     assert {'kind/loss', 'kind/accuracy', 'size/loss'} <= set(found.values)
     assert 'kind/macro_f1' not in found.values
+
+
+SUBSETS = [('table', 'text'), ('table',), ('text',), ()]
+
+
+def test_subsets_are_the_masks_and_one_compile_serves_them_all(variables, whole):
+    step = CompiledByShape(make_eval_step(MODEL, TASKS))
+    found = evaluate_subsets(step, variables, in_batches(whole, 8), TASKS, SUBSETS)
+    assert step.count == 1
+    has_text = np.asarray(whole.present['text'])
+    for subset, evaluated in found.items():
+        present = {name: mask if name in subset else jnp.zeros_like(mask) for name, mask in whole.present.items()}
+        alone = evaluate(step, variables, in_batches(whole.replace(present=present), 8), TASKS)
+        assert evaluated.values == alone.values
+        assert evaluated.rows == list(range(ROWS))
+        assert evaluated.blank == {('text',): np.sum(~has_text), (): ROWS}.get(subset, 0)
+    assert 0 < np.sum(~has_text) < ROWS
+    assert len({evaluated.values['kind/loss'] for evaluated in found.values()}) == len(SUBSETS)
+    assert all(np.isfinite(list(evaluated.values.values())).all() for evaluated in found.values())
+
+
+def test_what_a_subset_leaves_out_changes_nothing(eval_step, variables, whole):
+    inputs = {**whole.inputs, 'table': jnp.full_like(whole.inputs['table'], jnp.nan)}
+    found = [
+        evaluate_subsets(eval_step, variables, in_batches(batch, 8), TASKS, [('text',)])[('text',)].values
+        for batch in (whole, whole.replace(inputs=inputs))
+    ]
+    assert found[0] == found[1]
