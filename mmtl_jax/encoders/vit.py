@@ -94,7 +94,9 @@ class ViT(nn.Module):
         rows, columns = height // self.patch, width // self.patch
         if not rows or not columns:
             name = type(self).__name__
-            raise ValueError(f'{name}: images of {height} x {width} pixels hold no patch of {self.patch}; enlarge them.')
+            raise ValueError(
+                f'{name}: images of {height} x {width} pixels hold no patch of {self.patch}; enlarge them.'
+            )
         sides = (self.patch, self.patch)
         patches = nn.Conv(
             self.hidden_width,
