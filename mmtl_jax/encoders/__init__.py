@@ -16,6 +16,8 @@ from mmtl_jax.encoders.tabular import TabularMLP
 from mmtl_jax.encoders.text import BagOfEmbeddings, TextLSTM, TextTransformer
 from mmtl_jax.encoders.vgg import VGG16
 from mmtl_jax.encoders.vit import ViT
+from mmtl_jax.encoders.wav2vec2 import Wav2Vec2
+from mmtl_jax.encoders.whisper import Whisper
 
 __all__ = [
     'BERT',
@@ -35,4 +37,6 @@ __all__ = [
     'TextLSTM',
     'TextTransformer',
     'ViT',
+    'Wav2Vec2',
+    'Whisper',
 ]

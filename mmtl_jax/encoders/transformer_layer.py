@@ -1,4 +1,4 @@
-"""The layers of the transformers into which published weights fit: BERT, ViT, CLIP. Tables of names lead to theirs."""
+"""The layers of the transformers into which published weights fit: BERT, ViT, CLIP, Whisper, wav2vec 2.0."""
 
 import functools
 
@@ -23,6 +23,44 @@ ACTIVATIONS = {
 }
 
 
+class Attention(nn.Module):
+    """Multi-head self-attention with the names of `nn.MultiHeadDotProductAttention`, which has a bias everywhere.
+
+    Attributes:
+      num_heads: attention heads; a head has the input's channels over `num_heads`, rounded up.
+      key_bias: whether keys have a bias.
+      dropout_rate: dropout on the attention weights.
+      dtype: of the arithmetic.
+    """
+
+    num_heads: int
+    key_bias: bool = True
+    dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool) -> Array:
+        """Returns `[B, N, D]` for `tokens` `[B, N, D]`; `mask` broadcasts to `[B, heads, N, N]`, True = attends."""
+        width = tokens.shape[-1]
+        heads = (self.num_heads, -(-width // self.num_heads))
+        query, key, value = (
+            nn.DenseGeneral(heads, use_bias=bias, dtype=self.dtype, name=name)(tokens)
+            for name, bias in (('query', True), ('key', self.key_bias), ('value', True))
+        )
+        dropout = train and self.dropout_rate > 0
+        mixed = nn.dot_product_attention(
+            query,
+            key,
+            value,
+            mask=mask,
+            dropout_rng=self.make_rng('dropout') if dropout else None,
+            dropout_rate=self.dropout_rate,
+            deterministic=not train,
+            dtype=self.dtype,
+        )
+        return nn.DenseGeneral(width, axis=(-2, -1), dtype=self.dtype, name='out')(mixed)
+
+
 class TransformerLayer(nn.Module):
     """Self-attention and a feed-forward layer, each added to its input; dropout is per element, as in the papers.
 
@@ -35,6 +73,7 @@ class TransformerLayer(nn.Module):
       dropout_rate: dropout on the attention weights and both branches.
       dtype: of the arithmetic.
       causal: whether a token attends only to those before it and itself.
+      key_bias: whether keys have a bias, which no softmax sees.
     """
 
     num_heads: int
@@ -45,21 +84,14 @@ class TransformerLayer(nn.Module):
     dropout_rate: float = 0.0
     dtype: jnp.dtype | None = None
     causal: bool = False
+    key_bias: bool = True
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array | None = None, *, train: bool) -> Array:
         """Returns `[B, N, D]` for `tokens` `[B, N, D]`; where `mask` `[B, N]` is False, nobody attends."""
         width = tokens.shape[-1]
         dropout = nn.Dropout(self.dropout_rate, deterministic=not train)
-        attention = nn.MultiHeadDotProductAttention(
-            num_heads=self.num_heads,
-            qkv_features=-(-width // self.num_heads) * self.num_heads,
-            out_features=width,
-            dropout_rate=self.dropout_rate,
-            deterministic=not train,
-            dtype=self.dtype,
-            name='attention',
-        )
+        attention = Attention(self.num_heads, self.key_bias, self.dropout_rate, self.dtype, name='attention')
         mlp_in = nn.Dense(self.mlp_width, dtype=self.dtype, name='mlp_in')
         mlp_out = nn.Dense(width, dtype=self.dtype, name='mlp_out')
         attention_norm = layer_norm(self.epsilon, self.dtype, 'attention_norm')
@@ -70,7 +102,7 @@ class TransformerLayer(nn.Module):
             attended = nn.combine_masks(attended, nn.make_causal_mask(tokens[..., 0], dtype=bool))
 
         def attend(x: Array) -> Array:
-            return dropout(attention(x, mask=attended))
+            return dropout(attention(x, attended, train=train))
 
         def feed_forward(x: Array) -> Array:
             return dropout(mlp_out(ACTIVATIONS[self.activation](mlp_in(x))))
@@ -83,7 +115,14 @@ class TransformerLayer(nn.Module):
 
 
 def run_layers(
-    encoder: nn.Module, x: Array, mask: Array | None = None, *, train: bool, norm_first: bool, causal: bool = False
+    encoder: nn.Module,
+    x: Array,
+    mask: Array | None = None,
+    *,
+    train: bool,
+    norm_first: bool,
+    causal: bool = False,
+    key_bias: bool = True,
 ) -> Array:
     """Returns what `layer_0` to `layer_<depth - 1>` make of the embeddings; called inside an encoder's compact method.
 
@@ -97,6 +136,7 @@ def run_layers(
       train: whether dropout acts.
       norm_first: where LayerNorm stands, see `TransformerLayer`.
       causal: whether a token attends only to those before it and itself.
+      key_bias: whether keys have a bias.
 
     Raises:
       ValueError: an unknown activation.
@@ -119,6 +159,7 @@ def run_layers(
             dropout_rate=encoder.dropout_rate,
             dtype=encoder.dtype,
             causal=causal,
+            key_bias=key_bias,
             name=f'layer_{index}',
         )
         x = layer(x, mask, train=train)

@@ -17,6 +17,15 @@ LENGTHS = np.array([7, 3, 0, 5])
 DROPOUT = {'dropout_rate': 0.5}
 CLIP_TEXT = {'hidden_width': 12, 'depth': 1, 'num_heads': 2, 'max_length': 12, 'shared_width': 6}
 FRONT_END = {'sample_rate': 800, 'num_mels': 4}
+WAV2VEC2 = {
+    'depth': 1,
+    'num_heads': 2,
+    'conv_widths': (8, 6),
+    'conv_kernels': (10, 4),
+    'conv_strides': (5, 4),
+    'position_kernel': 4,
+    'position_groups': 2,
+}
 
 # One row per encoder and variant: what it reads, the real tokens of each row, and arguments beside the width.
 CASES = {
@@ -65,12 +74,20 @@ CASES = {
     'AudioCNN, waveform': ('waveform', [32, 12, 0, 22], {'depth': 1, 'stack': 1, 'front_end': FRONT_END, **DROPOUT}),
     'AudioLSTM': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, **DROPOUT}),
     'AudioConformer': ('frames', [4, 2, 0, 3], {'depth': 1, 'stack': 2, 'kernel_size': 3, **DROPOUT}),
+    'Wav2Vec2': ('waveform', [13, 5, 0, 9], {**WAV2VEC2, **DROPOUT}),
+    'Wav2Vec2, pre-norm': (
+        'waveform',
+        [13, 5, 0, 9],
+        {'conv_norm': 'layer', 'conv_bias': True, 'norm_first': True, **WAV2VEC2, **DROPOUT},
+    ),
+    'Whisper': ('frames', [4, 2, 0, 3], {'depth': 1, 'num_heads': 2, 'max_length': 6, 'num_mels': 6, **DROPOUT}),
     'TabularMLP': ('table', [1, 1, 1, 1], DROPOUT),
     'Precomputed': ('frames', [7, 3, 0, 5], {'depth': 1, 'input_dropout_rate': 0.2, **DROPOUT}),
 }
 
 # A softmax does not see what all its scores have in common, and without rotary positions that is the key's bias.
-WITHOUT_GRADIENT = ('params/layer_0/attention/key/bias',)
+# Whisper's positions do not learn.
+WITHOUT_GRADIENT = ('params/layer_0/attention/key/bias', 'params/fixed_position_embedding')
 
 
 def read_by(kind: str) -> jax.Array | Ragged:
@@ -176,8 +193,9 @@ def test_every_encoder_has_a_case():
 def test_an_encoder_builds_from_its_width(name):
     kind = CASES[name][0]
     encoder = getattr(encoders, name)(width=9, **({'vocab_size': VOCABULARY} if kind == 'text' else {}))
-    # The default patches are larger than the images of the other tests.
+    # The default patches and receptive fields are larger than the inputs of the other tests.
     inputs = jnp.zeros((ROWS, 33, 32, 3)) if kind == 'image' else read_by(kind)
+    inputs = lengthen(inputs, 200) if kind == 'waveform' else inputs
     features, _ = jax.eval_shape(lambda: encoder.init_with_output(jax.random.key(0), inputs, train=False))
     assert features.tokens.shape[-1] == 9
 
