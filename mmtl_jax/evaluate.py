@@ -1,13 +1,32 @@
-"""Evaluates a saved run: `python -m mmtl_jax.evaluate --workdir=runs/stamps --split=test`."""
+"""Evaluates a saved run: `python -m mmtl_jax.evaluate --workdir=runs/stamps --split=test`.
 
+With `--modalities=all-subsets`, or one subset such as `--modalities=image_caption`, it is evaluated without the others.
+"""
+
+import contextlib
 import pathlib
 import sys
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json, write_json_atomic
-from mmtl_jax.run import best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.experiment import Experiment
+from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.subsets import (
+    ALL_SUBSETS,
+    chosen_subsets,
+    modality_worth,
+    subset_lines,
+    worth_lines,
+    write_subsets,
+)
+from mmtl_jax.training.evaluation import evaluate_subsets
+from mmtl_jax.training.host import Host
+from mmtl_jax.training.mesh import split as split_rows
+from mmtl_jax.training.progress import stderr_console
+from mmtl_jax.training.state import TrainState
 
 
 def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
@@ -16,27 +35,94 @@ def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
     Raises:
       ValueError: the workdir holds no trained run, or there is no such split.
     """
-    experiment = saved_experiment(workdir)
-    run = open_run(experiment)
-    with open_checkpoints(workdir, experiment) as checkpoints:
-        state, host = best_state(run, checkpoints)
+    with trained(workdir, saved_experiment(workdir)) as (run, state, host):
         values = run.evaluate(state, split).values
-    for name, value in sorted(values.items()):
-        print(f'{name} {value:.4f}')
+    print_values(values)
     summary_path = workdir / 'summary.json'
     summary = read_json(summary_path) if summary_path.exists() else {'best_step': host.best_step}
     write_json_atomic(summary_path, {**summary, split: values})
     return values
 
 
+def evaluate_modalities(workdir: pathlib.Path, split: str, modalities: str) -> None:
+    """Evaluates the best checkpoint with subsets of its modalities alone; prints and keeps the table.
+
+    Args:
+      workdir: the run directory.
+      split: of the data.
+      modalities: 'all-subsets', or the names of one subset joined by '_'.
+
+    Raises:
+      ValueError: the workdir holds no trained run, there is no such split, or no such modality.
+    """
+    experiment = saved_experiment(workdir)
+    names = sorted(experiment.model.encoders)
+    subsets = chosen_subsets(modalities, names)
+    with trained(workdir, experiment) as (run, state, host):
+        batches = experiment.inputs.eval_batches(split, split_rows(run.mesh))
+        found = evaluate_subsets(run.eval_step, state.inference, batches, experiment.tasks, subsets)
+    worth = modality_worth(experiment.tasks, names, found) if modalities == ALL_SUBSETS else None
+    if worth is None:
+        print_values(found[subsets[0]].values)
+    else:
+        print_table(subset_lines(experiment.tasks, found))
+        print()
+        print_table(worth_lines(experiment.tasks, names, worth))
+    written = write_subsets(workdir, split, host.best_step, experiment.tasks, names, found, worth)
+    report_files(written)
+
+
+@contextlib.contextmanager
+def trained(workdir: pathlib.Path, experiment: Experiment) -> Iterator[tuple[Run, TrainState, Host]]:
+    """Gives the run, the state of its best checkpoint, and the host's part of the latest.
+
+    Raises:
+      ValueError: there is no checkpoint.
+    """
+    run = open_run(experiment)
+    with open_checkpoints(workdir, experiment) as checkpoints:
+        state, host = best_state(run, checkpoints)
+        yield run, state, host
+
+
+def print_values(values: dict[str, float]) -> None:
+    """Prints one value a line."""
+    for name, value in sorted(values.items()):
+        print(f'{name} {value:.4f}')
+
+
+def print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Prints lines of cells in columns, the first one to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        print('  '.join([first.ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(others, widths[1:], strict=True))]))
+
+
+def report_files(paths: Sequence[pathlib.Path]) -> None:
+    """Says on stderr where the results are."""
+    stderr_console().print(f'Written: {", ".join(map(str, paths))}.')
+
+
 def main() -> int:
     """Runs the command line; returns the exit code."""
     values = flags.FlagValues()
-    workdir = flags.DEFINE_string('workdir', None, 'Directory of a trained run.', flag_values=values)
-    split = flags.DEFINE_string(
-        'split', 'validation', 'Split to evaluate: train, validation or test.', flag_values=values
+    flags.DEFINE_string('workdir', None, 'Directory of a trained run.', flag_values=values)
+    flags.DEFINE_string('split', 'validation', 'Split to evaluate: train, validation or test.', flag_values=values)
+    flags.DEFINE_string(
+        'modalities',
+        None,
+        'Evaluate with these alone: names joined by "_", such as image_caption, or all-subsets for a table of all.',
+        flag_values=values,
     )
-    return run_command(__doc__, values, lambda: evaluate(pathlib.Path(workdir.value), split.value))
+
+    def work() -> None:
+        workdir = pathlib.Path(values.workdir)
+        if values.modalities is not None:
+            evaluate_modalities(workdir, values.split, values.modalities)
+        else:
+            evaluate(workdir, values.split)
+
+    return run_command(__doc__, values, work)
 
 
 if __name__ == '__main__':

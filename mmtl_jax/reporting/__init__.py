@@ -1,11 +1,12 @@
 """Floor 4: a run's data becomes figures and a page; pure functions, no training, no display, no JavaScript."""
 
 from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
-from mmtl_jax.reporting.figures import write_figures
+from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
 from mmtl_jax.reporting.report import write_report
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
+from mmtl_jax.reporting.subsets import shapley_bars, subset_table
 
 __all__ = [
     'Answer',
@@ -19,10 +20,13 @@ __all__ = [
     'gradient_norm_curves',
     'loss_curves',
     'metric_curves',
+    'shapley_bars',
     'spectrogram',
+    'subset_table',
     'throughput',
     'value_curve',
     'weight_curves',
+    'write_figure',
     'write_figures',
     'write_report',
 ]

@@ -36,12 +36,20 @@ def write_figures(
     Raises:
       OSError: a file cannot be written; a full disk is told in one sentence.
     """
-    written = []
-    for name, figure in _figures(primaries, history, summary.get('best_step'), evaluations or {}, samples):
-        path = pathlib.Path(directory) / f'{name}.png'
-        write_bytes_atomic(path, to_png(figure))
-        written.append(path)
-    return written
+    return [
+        write_figure(pathlib.Path(directory) / f'{name}.png', figure)
+        for name, figure in _figures(primaries, history, summary.get('best_step'), evaluations or {}, samples)
+    ]
+
+
+def write_figure(path: pathlib.Path, figure: Figure) -> pathlib.Path:
+    """Writes a figure as a PNG, whole or not at all; returns the path.
+
+    Raises:
+      OSError: the file cannot be written; a full disk is told in one sentence.
+    """
+    write_bytes_atomic(path, to_png(figure))
+    return path
 
 
 def _figures(

@@ -1,0 +1,170 @@
+"""What a run does without some of its modalities: the table of subsets, and what each modality is worth."""
+
+import math
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmtl_jax.core.files import read_json, write_json_atomic
+from mmtl_jax.metrics import shapley_values, subsets_of
+from mmtl_jax.model import FUSED
+from mmtl_jax.reporting import shapley_bars, subset_table, write_figure
+from mmtl_jax.tasks import Task
+from mmtl_jax.training.evaluation import Evaluated
+
+ALL_SUBSETS = 'all-subsets'
+NONE = 'none'
+CHANCE = '_chance'  # `r5_chance` is what chance reaches of `r5`
+Subset = tuple[str, ...]
+
+
+def chosen_subsets(text: str, modalities: Sequence[str]) -> list[Subset]:
+    """Returns the subsets that `--modalities` names, each in the order of `modalities`.
+
+    Args:
+      text: 'all-subsets' for all 2^M, all modalities first and the empty subset last; or one, its names joined by '_'
+        in any order, such as 'image_caption'.
+      modalities: of the model.
+
+    Raises:
+      ValueError: a name that is no modality.
+    """
+    if text == ALL_SUBSETS:
+        return list(reversed(list(subsets_of(modalities))))
+    found = _split(text, frozenset(modalities))
+    if found is None:
+        raise ValueError(
+            f"--modalities={text} names no subset of the run's modalities {list(modalities)}; join some of them by "
+            f'"_", such as {"_".join(modalities[:2])}, or give {ALL_SUBSETS}.'
+        )
+    return [tuple(name for name in modalities if name in found)]
+
+
+def _split(text: str, names: frozenset[str]) -> set[str] | None:
+    """Returns the different `names` that make up `text` when joined by '_'; a name may hold a '_' itself."""
+    for name in names:
+        if text == name:
+            return {name}
+        rest = _split(text.removeprefix(f'{name}_'), names - {name}) if text.startswith(f'{name}_') else None
+        if rest is not None:
+            return {name, *rest}
+    return None
+
+
+def subset_name(subset: Subset) -> str:
+    """Returns the modalities joined by '_', 'none' for none."""
+    return '_'.join(subset) or NONE
+
+
+def is_asked(task: Task, subset: Iterable[str]) -> bool:
+    """Returns whether a task has something to read: it reads the fused features, or a modality of the subset."""
+    reads = (task.reads,) if isinstance(task.reads, str) else task.reads
+    return FUSED in reads or not set(subset).isdisjoint(reads)
+
+
+def primary_scores(tasks: Sequence[Task], found: Mapping[Subset, Evaluated]) -> dict[Subset, dict[str, float]]:
+    """Returns subset -> task -> primary metric, of the tasks that have something to read and a finite value."""
+    return {
+        subset: {
+            task.name: evaluated.values[f'{task.name}/{task.primary}']
+            for task in tasks
+            if is_asked(task, subset) and math.isfinite(evaluated.values.get(f'{task.name}/{task.primary}', math.nan))
+        }
+        for subset, evaluated in found.items()
+    }
+
+
+def modality_worth(
+    tasks: Sequence[Task], modalities: Sequence[str], found: Mapping[Subset, Evaluated]
+) -> dict[str, dict[str, float]]:
+    """Returns task -> modality -> exact Shapley value of the primary metric, above 0 where it makes the task better.
+
+    The empty subset is worth what the model reaches that sees nothing: it gives every row the same answer. Where a
+    subset leaves the metric undefined, as retrieval without two modalities, what chance reaches counts, if the metric
+    has such a value; else the task has none.
+
+    Args:
+      tasks: of the model.
+      modalities: M names.
+      found: what the model does with each of the 2^M subsets.
+    """
+    worth = {}
+    for task in tasks:
+        sign, name = (1 if task.higher_is_better else -1), f'{task.name}/{task.primary}'
+        chance = found[tuple(modalities)].values.get(name + CHANCE, math.nan)
+        values = {subset: sign * evaluated.values.get(name, chance) for subset, evaluated in found.items()}
+        if all(map(math.isfinite, values.values())):
+            worth[task.name] = shapley_values(values, modalities)
+    return worth
+
+
+def subset_lines(tasks: Sequence[Task], found: Mapping[Subset, Evaluated]) -> list[list[str]]:
+    """Returns the table to be printed: a head, then a line for each subset."""
+    scores = primary_scores(tasks, found)
+    head = ['modalities', 'rows', 'blank', *(f'{task.name}/{task.primary}' for task in tasks)]
+    return [head] + [
+        [
+            ' + '.join(subset) or NONE,
+            str(len(evaluated.rows)),
+            str(evaluated.blank),
+            *(f'{scores[subset][task.name]:z.4f}' if task.name in scores[subset] else '-' for task in tasks),
+        ]
+        for subset, evaluated in found.items()
+    ]
+
+
+def worth_lines(
+    tasks: Sequence[Task], modalities: Sequence[str], worth: Mapping[str, Mapping[str, float]]
+) -> list[list[str]]:
+    """Returns the table of Shapley values to be printed: a head, then a line for each modality."""
+    shown = [task for task in tasks if task.name in worth]
+    head = ['Shapley value', *(f'{task.name}/{task.primary}' for task in shown)]
+    return [head] + [[name, *(f'{worth[task.name][name]:+z.4f}' for task in shown)] for name in modalities]
+
+
+def write_subsets(
+    workdir: pathlib.Path,
+    split: str,
+    step: int | None,
+    tasks: Sequence[Task],
+    modalities: Sequence[str],
+    found: Mapping[Subset, Evaluated],
+    worth: Mapping[str, Mapping[str, float]] | None,
+) -> list[pathlib.Path]:
+    """Keeps what was found in `subsets-<split>.json` and in `figures/`; returns the files.
+
+    Other subsets that the file has of the same checkpoint stay; figures are drawn of all subsets together only.
+
+    Args:
+      workdir: the run directory.
+      split: which was evaluated.
+      step: of the checkpoint.
+      tasks: of the model.
+      modalities: of the model.
+      found: what it does with each subset.
+      worth: from `modality_worth`; None if some subsets were not evaluated.
+    """
+    path = workdir / f'subsets-{split}.json'
+    before = read_json(path) if path.exists() else {}
+    kept: dict[str, Any] = before if before.get('step') == step else {}
+    entries = {subset_name(subset): _entry(tasks, subset, evaluated) for subset, evaluated in found.items()}
+    kept = {**kept, 'step': step, 'split': split, 'subsets': {**kept.get('subsets', {}), **entries}}
+    write_json_atomic(path, kept if worth is None else {**kept, 'shapley': worth})
+    if worth is None:
+        return [path]
+    primaries = {task.name: (task.primary, task.higher_is_better) for task in tasks}
+    table = subset_table(primary_scores(tasks, found), modalities, primaries, f'subsets of the modalities, {split}')
+    written = [path, write_figure(workdir / 'figures' / f'subsets_{split}.png', table)]
+    if worth:
+        bars = shapley_bars(worth, modalities, primaries)
+        written.append(write_figure(workdir / 'figures' / f'shapley_{split}.png', bars))
+    return written
+
+
+def _entry(tasks: Sequence[Task], subset: Subset, evaluated: Evaluated) -> dict[str, Any]:
+    """Returns what the file says of a subset: the values of the tasks that have something to read."""
+    asked = {task.name for task in tasks if is_asked(task, subset)}
+    values = {name: value for name, value in evaluated.values.items() if name.split('/')[0] in asked}
+    return {
+        'modalities': list(subset), 'rows': len(evaluated.rows), 'blank': evaluated.blank, 'values': values
+    }  # fmt: skip
