@@ -10,9 +10,11 @@ import jax.numpy as jnp
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import BERT
-from mmtl_jax.pretrained.names import DENSE, Entry, NameTable, heads_in, heads_out
+from mmtl_jax.pretrained.cache import open_weights
+from mmtl_jax.pretrained.names import Entry, NameTable
+from mmtl_jax.pretrained.originals import layer_entries
 from mmtl_jax.pretrained.tower import Tower, make_tower
-from mmtl_jax.pretrained.weights import read_config, read_weights
+from mmtl_jax.pretrained.weights import read_config
 
 # Field of `encoders.BERT` -> key of the original configuration; and what the original library takes where it is absent.
 KEYS = {
@@ -74,6 +76,7 @@ def bert(
     strict: bool = True,
     ignore: Iterable[str] = (),
     key: Array | None = None,
+    cache: bool | str | Path | None = None,
     **fields: Any,
 ) -> Tower:
     """Returns `encoders.BERT` with the weights of a BERT, DistilBERT or MiniLM.
@@ -84,14 +87,15 @@ def bert(
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names that may be missing, unexpected or of another shape.
       key: from which parameters that were not found are drawn.
+      cache: folder for what is converted from slow files, or False for none, see `open_weights`.
       **fields: fields of `encoders.BERT` beside those that the configuration tells, such as `dropout_rate`.
 
     Raises:
       ValueError: another architecture, weights that do not fit, or files that cannot be read.
     """
-    config = read_config(path) if config is None else config
+    weights = open_weights(path, cache)
+    config = read_config(weights.file) if config is None else config
     encoder = _encoder(path, config, fields)
-    weights = read_weights(path)
     words = [name for name in weights if name == WORDS or name.endswith(f'.{WORDS}')]
     names = bert_names(
         encoder,
@@ -104,7 +108,7 @@ def bert(
         encoder,
         Ragged(*example),
         names,
-        path,
+        weights.file,
         weights=weights,
         config=config,
         strict=strict,
@@ -139,32 +143,15 @@ def bert_names(encoder: BERT, kind: str = 'bert', *, prefix: str = '', old_norms
       prefix: what stands before every name, such as 'bert.' in a model with a head.
       old_norms: whether LayerNorm has a gamma and a beta, as in the first files that were published.
     """
-    scale, bias = ('gamma', 'beta') if old_norms else ('weight', 'bias')
-
-    def norm(original: str, path: str) -> list[Entry]:
-        return [
-            Entry(f'{prefix}{original}.{scale}', f'{path}/scale'),
-            Entry(f'{prefix}{original}.{bias}', f'{path}/bias'),
-        ]
-
-    def dense(original: str, path: str) -> list[Entry]:
-        name = path.rsplit('/', 1)[-1]
-        weight, offset = f'{prefix}{original}.weight', f'{prefix}{original}.bias'
-        if name in ('query', 'key', 'value'):
-            inner = heads_in(encoder.num_heads)
-            return [Entry(weight, f'{path}/kernel', inner), Entry(offset, f'{path}/bias', inner)]
-        layout = heads_out(encoder.num_heads) if name == 'out' else DENSE
-        return [Entry(weight, f'{path}/kernel', layout), Entry(offset, f'{path}/bias')]
-
+    norm = ('gamma', 'beta') if old_norms else ('weight', 'bias')
     embeddings = {'word': WORDS, 'position': 'embeddings.position_embeddings.weight'}
     if encoder.num_types:
         embeddings['type'] = 'embeddings.token_type_embeddings.weight'
-    entries = [
-        Entry(prefix + original, f'{place}_embedding/embedding') for place, original in embeddings.items()
-    ] + norm('embeddings.LayerNorm', 'embedding_norm')
+    entries = [Entry(prefix + original, f'{place}_embedding/embedding') for place, original in embeddings.items()]
+    entries += layer_entries(f'{prefix}embeddings.LayerNorm', 'embedding_norm', norm=norm)
     layers = 'encoder.layer' if kind == 'bert' else 'transformer.layer'
     for index in range(encoder.depth):
         for original, place in LAYER[kind].items():
-            make = norm if place.endswith('norm') else dense
-            entries += make(f'{layers}.{index}.{original}', f'layer_{index}/{place}')
+            name = f'{prefix}{layers}.{index}.{original}'
+            entries += layer_entries(name, f'layer_{index}/{place}', encoder.num_heads, norm=norm)
     return NameTable(tuple(entries), unused=(*UNUSED, *(prefix + name for name in UNUSED_INSIDE)))

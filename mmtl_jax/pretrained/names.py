@@ -23,19 +23,29 @@ class Transform:
     Attributes:
       forward: one original array -> a tuple of arrays of this library.
       backward: these arrays -> the original one.
+      name: tells it from all others in the key of a cache; what a table with a nameless one converts is not cached.
     """
 
     forward: Callable[[np.ndarray], tuple[np.ndarray, ...]]
     backward: Callable[..., np.ndarray]
+    name: str = ''
 
 
-SAME = Transform(lambda array: (array,), lambda array: array)
+SAME = Transform(lambda array: (array,), lambda array: array, 'same')
 # [out, in] -> [in, out]
-DENSE = Transform(lambda array: (array.T,), lambda array: array.T)
+DENSE = Transform(lambda array: (array.T,), lambda array: array.T, 'dense')
 # [out, in, *window] -> [*window, in, out]
 CONV = Transform(
-    lambda array: (np.moveaxis(array, (0, 1), (-1, -2)),), lambda array: np.moveaxis(array, (-1, -2), (0, 1))
+    lambda array: (np.moveaxis(array, (0, 1), (-1, -2)),), lambda array: np.moveaxis(array, (-1, -2), (0, 1)), 'conv'
 )
+
+
+def leading(ones: int) -> Transform:
+    """Returns the layout with that many axes of size 1 in front."""
+    axes = tuple(range(ones))
+    return Transform(
+        lambda array: (np.expand_dims(array, axes),), lambda array: np.squeeze(array, axes), f'leading({ones})'
+    )
 
 
 def heads_in(num_heads: int) -> Transform:
@@ -47,7 +57,7 @@ def heads_in(num_heads: int) -> Transform:
     def backward(array: np.ndarray) -> np.ndarray:
         return array.reshape(*array.shape[:-2], array.shape[-2] * array.shape[-1]).T
 
-    return Transform(forward, backward)
+    return Transform(forward, backward, f'heads_in({num_heads})')
 
 
 def heads_out(num_heads: int) -> Transform:
@@ -59,7 +69,7 @@ def heads_out(num_heads: int) -> Transform:
     def backward(array: np.ndarray) -> np.ndarray:
         return array.reshape(array.shape[0] * array.shape[1], array.shape[2]).T
 
-    return Transform(forward, backward)
+    return Transform(forward, backward, f'heads_out({num_heads})')
 
 
 def split(parts: int, then: Transform = SAME) -> Transform:
@@ -71,7 +81,7 @@ def split(parts: int, then: Transform = SAME) -> Transform:
     def backward(*arrays: np.ndarray) -> np.ndarray:
         return np.concatenate([then.backward(array) for array in arrays])
 
-    return Transform(forward, backward)
+    return Transform(forward, backward, then.name and f'split({parts}, {then.name})')
 
 
 @dataclasses.dataclass(frozen=True)

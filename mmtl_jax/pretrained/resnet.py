@@ -5,16 +5,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ResNet
 from mmtl_jax.encoders.resnet import FIRST_BOTTLENECK, STAGE_SIZES
+from mmtl_jax.pretrained.cache import Weights, open_weights
 from mmtl_jax.pretrained.image import COUNTERS, batch_norm_entries, conv_entry, image_tower, pixel_fields
 from mmtl_jax.pretrained.names import Entry, NameTable
 from mmtl_jax.pretrained.tower import Tower
-from mmtl_jax.pretrained.weights import read_config, read_weights, weights_file
+from mmtl_jax.pretrained.weights import read_config
 
 # The stem's convolution tells whose names a file has, and what stands before them.
 STEMS = {'torchvision': 'conv1.weight', 'transformers': 'embedder.embedder.convolution.weight'}
@@ -30,6 +29,7 @@ def resnet(
     strict: bool = True,
     ignore: Iterable[str] = (),
     key: Array | None = None,
+    cache: bool | str | Path | None = None,
     **fields: Any,
 ) -> Tower:
     """Returns `encoders.ResNet` with the weights of a ResNet of torchvision or of `transformers`.
@@ -41,23 +41,25 @@ def resnet(
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names that may be missing, unexpected or of another shape.
       key: from which parameters that were not found, and those of a projection, are drawn.
+      cache: folder for what is converted from slow files, or False for none, see `open_weights`.
       **fields: fields of `encoders.ResNet`. By default `width` is None, the channels of the last map, and `norm` is
         'frozen'.
 
     Raises:
       ValueError: another architecture, weights that do not fit, or files that cannot be read.
     """
-    weights = read_weights(path)
+    weights = open_weights(path, cache)
     library, prefix = _origin(path, weights)
     if config is None:
-        config = read_config(path) if (weights_file(path).parent / 'config.json').is_file() else {}
-    arguments = {'width': None, 'norm': 'frozen', **pixel_fields(path)}
+        config = read_config(weights.file) if (weights.file.parent / 'config.json').is_file() else {}
+    arguments = {'width': None, 'norm': 'frozen', **pixel_fields(weights.file)}
     arguments |= _sizes(path, weights, config, f'{prefix}{STEMS[library]}') if 'depth' not in fields else {}
     arguments |= fields
     check_arguments('ResNet', ResNet, arguments)
     encoder = ResNet(**arguments)
     names = resnet_names(encoder, library, prefix=prefix)
-    return image_tower(encoder, names, path, weights=weights, config=config, strict=strict, ignore=ignore, key=key)
+    options = {'config': config, 'strict': strict, 'ignore': ignore, 'key': key}
+    return image_tower(encoder, names, weights.file, weights=weights, **options)
 
 
 def resnet_names(encoder: ResNet, library: str = 'torchvision', *, prefix: str = '') -> NameTable:
@@ -93,18 +95,18 @@ def resnet_names(encoder: ResNet, library: str = 'torchvision', *, prefix: str =
     return NameTable(tuple(entries), unused=(*UNUSED, f'{prefix}fc.*'))
 
 
-def _origin(path: str | Path, weights: Mapping[str, np.ndarray]) -> tuple[str, str]:
+def _origin(path: str | Path, weights: Weights) -> tuple[str, str]:
     """Returns whose names the weights have, and what stands before each."""
     for library, stem in STEMS.items():
         # Blocks have a conv1 too, but only the stem's kernel has this size.
         found = [name for name in weights if name == stem or name.endswith(f'.{stem}')]
-        found = [name for name in found if weights[name].shape[2:] == (7, 7)]
+        found = [name for name in found if weights.shapes[name][2:] == (7, 7)]
         if found:
             return library, found[0].removesuffix(stem)
     raise ValueError(f'{path} holds no ResNet: there is no 7x7 kernel {" or ".join(STEMS.values())} in it.')
 
 
-def _sizes(path: str | Path, weights: Mapping[str, np.ndarray], config: Mapping[str, Any], stem: str) -> dict[str, Any]:
+def _sizes(path: str | Path, weights: Weights, config: Mapping[str, Any], stem: str) -> dict[str, Any]:
     """Returns the fields that tell the size, from the configuration or else from the names.
 
     Names alone are believed only where they give a published size: a file without its last blocks is not one.
@@ -119,7 +121,7 @@ def _sizes(path: str | Path, weights: Mapping[str, np.ndarray], config: Mapping[
             stage, block = map(int, found.groups())
             counts[stage] = max(counts.get(stage, 0), block + 1)
     sizes = tuple(config.get('depths', [counts[stage] for stage in sorted(counts)]))
-    base_width = weights[stem].shape[0]
+    base_width = weights.shapes[stem][0]
     for depth, published in STAGE_SIZES.items():
         if sizes == published and bottleneck == (depth >= FIRST_BOTTLENECK):
             return {'depth': depth, 'base_width': base_width}

@@ -13,10 +13,20 @@ import numpy as np
 from mmtl_jax.core.files import write_json_atomic
 from mmtl_jax.core.tree import flatten_with_paths
 from mmtl_jax.core.types import Array, PyTree
+from mmtl_jax.pretrained.cache import convert, open_weights
 from mmtl_jax.pretrained.names import NameTable, Report, unflatten
-from mmtl_jax.pretrained.weights import SAFETENSORS, read_weights, weights_file, write_weights
+from mmtl_jax.pretrained.weights import SAFETENSORS, weights_file, write_weights
 
-TOKENIZER_FILES = ('tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'vocab.txt')
+# What an export copies, tokenizer and preprocessing.
+COMPANIONS = (
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'vocab.txt',
+    'vocab.json',
+    'merges.txt',
+    'preprocessor_config.json',
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +64,7 @@ class Tower:
 
         Args:
           path: a `.safetensors` file, or a folder, which gets `model.safetensors`, `config.json` and the files of the
-            tokenizer, so that the original library loads it.
+            tokenizer and of the preprocessing, so that the original library loads it.
           params: what to write instead of `self.params`: the same tree after training.
           batch_stats: the same for `self.batch_stats`.
 
@@ -71,7 +81,7 @@ class Tower:
         write_weights(path / SAFETENSORS, {**weights, **self.unused})
         if self.config:
             write_json_atomic(path / 'config.json', self.config)
-        for name in TOKENIZER_FILES:
+        for name in COMPANIONS:
             if (self.source.parent / name).is_file() and self.source.parent.resolve() != path.resolve():
                 shutil.copyfile(self.source.parent / name, path / name)
 
@@ -95,7 +105,7 @@ def make_tower(
       example: an input of it, of any batch size; shapes suffice.
       names: where each original array goes.
       path: file or folder of weights, as `read_weights` takes it.
-      weights: what `read_weights(path)` returned, if the caller has read it already.
+      weights: what `open_weights(path)` or `read_weights(path)` returned, if the caller has asked already.
       config: the original configuration, for an export.
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names (`fnmatch`) that may be missing, unexpected or of another shape.
@@ -105,23 +115,46 @@ def make_tower(
       ValueError: the weights do not fit and `strict` is True.
     """
     source = weights_file(path)
-    weights = read_weights(path) if weights is None else weights
+    weights = open_weights(source) if weights is None else weights
     ignore = (ignore,) if isinstance(ignore, str) else tuple(ignore)
     expected = _one_tree(jax.eval_shape(lambda inputs: encoder.init(jax.random.key(0), inputs, train=False), example))
-    found, report = names.to_tree(weights, expected, ignore=ignore)
+    found, report, unused = convert(weights, names, expected, ignore)
     if strict and report.problems():
         raise ValueError(
             f'{source} does not fit {type(encoder).__name__}: {report.problems()}; give the weights of this '
             f'architecture, or load what fits by strict=False or ignore=[patterns of names].'
         )
     if len(found) < len(jax.tree.leaves(expected)):
-        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), example)
-        drawn = jax.jit(lambda key: encoder.init(key, zeros, train=False))(jax.random.key(0) if key is None else key)
+        key = jax.random.key(0) if key is None else key
+        drawn = jax.jit(lambda key: encoder.init(key, _zeros(example), train=False))(key)
         found = {path: np.asarray(leaf) for path, leaf in flatten_with_paths(_one_tree(drawn)).items()} | found
-    unused = {name: weights[name] for name in report.unused}
     params = unflatten(found)
     batch_stats = params.pop('batch_stats', {})
     return Tower(encoder, params, names, report, unused, dict(config or {}), source, batch_stats)
+
+
+def make_projected_tower(encoder: nn.Module, example: Any, names: NameTable, path: str | Path, **options: Any) -> Tower:
+    """Returns what `make_tower` does, for an encoder whose field `width` is the size of a projection on top.
+
+    The table leads to the parameters that the encoder has with `width=None`; those of the projection are drawn.
+    """
+    tower = make_tower(encoder.clone(width=None), example, names, path, **options)
+    if encoder.width is None:
+        return tower
+    key = jax.random.key(0) if options.get('key') is None else options['key']
+
+    def draw(key: Array) -> PyTree:
+        params = encoder.init(key, _zeros(example), train=False)['params']
+        # The compiler drops what is not asked for.
+        return {name: leaf for name, leaf in params.items() if name not in tower.params}
+
+    params = dict(tower.params) | jax.tree.map(np.asarray, jax.jit(draw)(key))
+    return dataclasses.replace(tower, encoder=encoder, params=params)
+
+
+def _zeros(example: Any) -> Any:
+    """Returns zeros of the shapes and types of `example`."""
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), example)
 
 
 def _one_tree(variables: Mapping[str, PyTree]) -> dict[str, PyTree]:

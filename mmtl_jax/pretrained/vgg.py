@@ -7,10 +7,10 @@ from typing import Any
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import VGG16
+from mmtl_jax.pretrained.cache import open_weights
 from mmtl_jax.pretrained.image import COUNTERS, batch_norm_entries, conv_entry, image_tower
 from mmtl_jax.pretrained.names import Entry, NameTable
 from mmtl_jax.pretrained.tower import Tower
-from mmtl_jax.pretrained.weights import read_weights
 
 STEM = 'features.0.weight'
 # The three dense layers; an export holds them again.
@@ -23,6 +23,7 @@ def vgg16(
     strict: bool = True,
     ignore: Iterable[str] = (),
     key: Array | None = None,
+    cache: bool | str | Path | None = None,
     **fields: Any,
 ) -> Tower:
     """Returns `encoders.VGG16` with the convolutions of a VGG16 of torchvision, `vgg16` or `vgg16_bn`.
@@ -32,20 +33,23 @@ def vgg16(
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names that may be missing, unexpected or of another shape.
       key: from which parameters that were not found, and those of a projection, are drawn.
+      cache: folder for what is converted from slow files, or False for none, see `open_weights`.
       **fields: fields of `encoders.VGG16`. By default `width` is None, the channels of the last map, and `norm` is
         'frozen' where the weights have running statistics.
 
     Raises:
       ValueError: another architecture, weights that do not fit, or files that cannot be read.
     """
-    weights = read_weights(path)
-    if STEM not in weights or weights[STEM].ndim != 4 or weights[STEM].shape[-2:] != (3, 3):
+    weights = open_weights(path, cache)
+    if weights.shapes.get(STEM, ())[2:] != (3, 3):
         raise ValueError(f'{path} holds no VGG16: there is no 3x3 kernel {STEM} in it.')
     norm = 'frozen' if any(name.endswith('running_mean') for name in weights) else None
     arguments = {'width': None, 'norm': norm, **fields}
     check_arguments('VGG16', VGG16, arguments)
     encoder = VGG16(**arguments)
-    return image_tower(encoder, vgg16_names(encoder), path, weights=weights, strict=strict, ignore=ignore, key=key)
+    return image_tower(
+        encoder, vgg16_names(encoder), weights.file, weights=weights, strict=strict, ignore=ignore, key=key
+    )
 
 
 def vgg16_names(encoder: VGG16) -> NameTable:

@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ViT
+from mmtl_jax.pretrained.cache import Weights, open_weights
 from mmtl_jax.pretrained.image import image_tower, pixel_fields
-from mmtl_jax.pretrained.names import CONV, DENSE, Entry, NameTable, heads_in, heads_out, split
+from mmtl_jax.pretrained.names import Entry, NameTable, heads_in, split
+from mmtl_jax.pretrained.originals import layer_entries
 from mmtl_jax.pretrained.tower import Tower
-from mmtl_jax.pretrained.weights import read_config, read_weights, weights_file
+from mmtl_jax.pretrained.weights import read_config
 
 # Field of `encoders.ViT` -> key of the original configuration.
 KEYS = {
@@ -63,6 +63,7 @@ def vit(
     strict: bool = True,
     ignore: Iterable[str] = (),
     key: Array | None = None,
+    cache: bool | str | Path | None = None,
     **fields: Any,
 ) -> Tower:
     """Returns `encoders.ViT` with the weights of a ViT of `transformers` or of timm.
@@ -74,25 +75,27 @@ def vit(
       strict: whether every parameter must be found and every array known.
       ignore: patterns of original names that may be missing, unexpected or of another shape.
       key: from which parameters that were not found, and those of a projection, are drawn.
+      cache: folder for what is converted from slow files, or False for none, see `open_weights`.
       **fields: fields of `encoders.ViT`, such as `mean` and `deviation` for weights that were trained with those of
         ImageNet. By default `width` is None, the hidden states.
 
     Raises:
       ValueError: another architecture, weights that do not fit, or files that cannot be read.
     """
-    weights = read_weights(path)
+    weights = open_weights(path, cache)
     library, prefix = _origin(path, weights)
     if config is None and library == 'transformers':
-        config = read_config(path)
+        config = read_config(weights.file)
     sizes = _configured(path, config) if library == 'transformers' else _measured(path, weights, prefix)
-    arguments = {'width': None, **sizes, **pixel_fields(path), **fields}
+    arguments = {'width': None, **sizes, **pixel_fields(weights.file), **fields}
     check_arguments('ViT', ViT, arguments)
     encoder = ViT(**arguments)
-    if config is None and (weights_file(path).parent / 'config.json').is_file():
+    if config is None and (weights.file.parent / 'config.json').is_file():
         # timm's own, kept for an export.
-        config = read_config(path)
+        config = read_config(weights.file)
     names = vit_names(encoder, library, prefix=prefix)
-    return image_tower(encoder, names, path, weights=weights, config=config, strict=strict, ignore=ignore, key=key)
+    options = {'config': config, 'strict': strict, 'ignore': ignore, 'key': key}
+    return image_tower(encoder, names, weights.file, weights=weights, **options)
 
 
 def vit_names(encoder: ViT, library: str = 'transformers', *, prefix: str = '') -> NameTable:
@@ -103,20 +106,15 @@ def vit_names(encoder: ViT, library: str = 'transformers', *, prefix: str = '') 
       library: 'transformers' or 'timm'.
       prefix: what stands before every name, such as 'vit.' in a model with a classifier.
     """
-    inner, outer = heads_in(encoder.num_heads), heads_out(encoder.num_heads)
 
-    def layer(original: str, path: str | tuple[str, ...]) -> list[Entry]:
-        weight, bias = f'{prefix}{original}.weight', f'{prefix}{original}.bias'
-        if isinstance(path, tuple):
-            paths = [tuple(f'{place}/{leaf}' for place in path) for leaf in ('kernel', 'bias')]
-            layout = split(len(path), inner)
-            return [Entry(weight, paths[0], layout), Entry(bias, paths[1], layout)]
-        if path.endswith('norm'):
-            return [Entry(weight, f'{path}/scale'), Entry(bias, f'{path}/bias')]
-        if path.endswith(('query', 'key', 'value')):
-            return [Entry(weight, f'{path}/kernel', inner), Entry(bias, f'{path}/bias', inner)]
-        layouts = {'patch_embedding': CONV, 'out': outer}
-        return [Entry(weight, f'{path}/kernel', layouts.get(path.split('/')[-1], DENSE)), Entry(bias, f'{path}/bias')]
+    def layer(original: str, places: str | tuple[str, ...], path: str = '') -> list[Entry]:
+        if isinstance(places, str):
+            return layer_entries(f'{prefix}{original}', f'{path}{places}', encoder.num_heads)
+        layout = split(len(places), heads_in(encoder.num_heads))
+        return [
+            Entry(f'{prefix}{original}.{part}', tuple(f'{path}{place}/{leaf}' for place in places), layout)
+            for part, leaf in (('weight', 'kernel'), ('bias', 'bias'))
+        ]
 
     there = library == 'transformers'
     first, positions = (
@@ -126,15 +124,12 @@ def vit_names(encoder: ViT, library: str = 'transformers', *, prefix: str = '') 
     entries += layer(STEMS[library].removesuffix('.weight'), 'patch_embedding')
     entries += layer('layernorm' if there else 'norm', 'norm')
     for index in range(encoder.depth):
-        for original, place in LAYER[library].items():
-            places = place if isinstance(place, tuple) else (place,)
-            places = tuple(f'layer_{index}/{name}' for name in places)
-            name = f'{"encoder.layer" if there else "blocks"}.{index}.{original}'
-            entries += layer(name, places if len(places) > 1 else places[0])
+        for original, places in LAYER[library].items():
+            entries += layer(f'{"encoder.layer" if there else "blocks"}.{index}.{original}', places, f'layer_{index}/')
     return NameTable(tuple(entries), unused=(*UNUSED, *(prefix + name for name in UNUSED_INSIDE)))
 
 
-def _origin(path: str | Path, weights: Mapping[str, np.ndarray]) -> tuple[str, str]:
+def _origin(path: str | Path, weights: Weights) -> tuple[str, str]:
     """Returns whose names the weights have, and what stands before each."""
     for library, stem in STEMS.items():
         for name in weights:
@@ -156,20 +151,20 @@ def _configured(path: str | Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return {field: config[name] for field, name in KEYS.items()}
 
 
-def _measured(path: str | Path, weights: Mapping[str, np.ndarray], prefix: str) -> dict[str, Any]:
+def _measured(path: str | Path, weights: Weights, prefix: str) -> dict[str, Any]:
     """Returns the fields that tell the size, from the shapes in a file of timm."""
     names = [f'{prefix}{name}' for name in (STEMS['timm'], 'pos_embed', 'blocks.0.mlp.fc1.weight')]
     lost = [name for name in names if name not in weights]
     if lost:
         raise ValueError(f'{path} holds no whole ViT: {lost[0]} is missing; get the file again.')
-    kernel, positions, mlp = (weights[name] for name in names)
+    kernel, positions, mlp = (weights.shapes[name] for name in names)
     layers = {int(found[1]) for name in weights if (found := re.match(rf'{re.escape(prefix)}blocks\.(\d+)\.', name))}
-    width, _, patch, _ = kernel.shape
+    width, _, patch, _ = kernel
     return {
         'patch': patch,
-        'image_size': patch * math.isqrt(positions.shape[1] - 1),
+        'image_size': patch * math.isqrt(positions[1] - 1),
         'hidden_width': width,
         'depth': max(layers) + 1,
         'num_heads': max(width // HEAD_WIDTH, 1),
-        'mlp_width': mlp.shape[0],
+        'mlp_width': mlp[0],
     }

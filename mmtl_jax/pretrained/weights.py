@@ -9,21 +9,26 @@ import safetensors
 import safetensors.numpy
 
 from mmtl_jax.core.files import read_json, write_bytes_atomic
+from mmtl_jax.pretrained.locate import locate
 from mmtl_jax.pretrained.torch_pickle import read_torch_pickle
 
 SAFETENSORS = 'model.safetensors'
 # In the order in which a folder is searched: the safe format first.
 WEIGHT_FILES = (SAFETENSORS, 'model.safetensors.index.json', 'pytorch_model.bin', 'pytorch_model.bin.index.json')
 PICKLES = ('.bin', '.pth', '.pt')
+INDEX = '.index.json'
 
 
 def weights_file(path: str | Path) -> Path:
     """Returns the file that holds the weights of `path`, a file or a folder as a model hub lays it out.
 
+    Args:
+      path: on this machine, or what `locate` understands.
+
     Raises:
       ValueError: there is neither.
     """
-    path = Path(path)
+    path = locate(path)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -41,15 +46,15 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Returns name -> array, as they stand in a file or a folder.
 
     Args:
-      path: a `.safetensors` file; a `.bin`, `.pth` or `.pt` file of tensors that `torch.save` wrote, which is read
-        without running anything in it; an `.index.json` that lists the files of a large model; or a folder with one
-        of `WEIGHT_FILES`.
+      path: what `locate` understands, and there a `.safetensors` file; a `.bin`, `.pth` or `.pt` file of tensors that
+        `torch.save` wrote, which is read without running anything in it; an `.index.json` that lists the files of a
+        large model; or a folder with one of `WEIGHT_FILES`.
 
     Raises:
       ValueError: nothing is there, the format is another, or a file is cut off, damaged or holds more than tensors.
     """
     file = weights_file(path)
-    if file.name.endswith('.index.json'):
+    if file.name.endswith(INDEX):
         return _read_shards(file)
     if file.suffix == '.safetensors':
         try:
@@ -63,19 +68,35 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
 def _read_shards(index: Path) -> dict[str, np.ndarray]:
     """Returns the arrays of a model that is spread over several files beside its index."""
-    places = read_json(index)
-    places = places.get('weight_map') if isinstance(places, Mapping) else None
-    if not isinstance(places, Mapping) or any(Path(str(name)).name != name for name in places.values()):
-        raise ValueError(f'{index} has no weight_map from names to files beside it; get it again.')
-    weights = {}
-    for name in sorted(set(places.values())):
-        if not (index.parent / name).is_file():
-            raise ValueError(f'{index} names the file {name}, which is not beside it; get the missing part.')
-        weights |= read_weights(index.parent / name)
+    places, weights = _places(index), {}
+    for file in shard_files(index):
+        weights |= read_weights(file)
     lost = sorted(set(places) - set(weights))
     if lost:
         raise ValueError(f'{index} promises {lost[0]!r} and {len(lost) - 1} more, which no file holds; get it again.')
     return weights
+
+
+def shard_files(index: Path) -> list[Path]:
+    """Returns the files that an `.index.json` lists, sorted.
+
+    Raises:
+      ValueError: the index is damaged, or a file is not beside it.
+    """
+    files = [index.parent / name for name in sorted(set(_places(index).values()))]
+    for file in files:
+        if not file.is_file():
+            raise ValueError(f'{index} names the file {file.name}, which is not beside it; get the missing part.')
+    return files
+
+
+def _places(index: Path) -> Mapping[str, str]:
+    """Returns name -> name of the file that holds the array."""
+    places = read_json(index)
+    places = places.get('weight_map') if isinstance(places, Mapping) else None
+    if not isinstance(places, Mapping) or any(Path(str(name)).name != name for name in places.values()):
+        raise ValueError(f'{index} has no weight_map from names to files beside it; get it again.')
+    return places
 
 
 def write_weights(path: str | Path, weights: Mapping[str, np.ndarray]) -> None:

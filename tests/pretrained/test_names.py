@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax.pretrained.names import CONV, DENSE, SAME, Entry, NameTable, Report, heads_in, heads_out, split, unflatten
+from mmtl_jax.pretrained.names import CONV, DENSE, SAME, Entry, NameTable, Report, heads_in, heads_out, leading, split, unflatten
 
 TRANSFORMS = {
     'same': (SAME, (3, 4), [(3, 4)]),
@@ -15,6 +15,7 @@ TRANSFORMS = {
     'to heads': (heads_in(3), (6, 5), [(5, 3, 2)]),
     'to heads, bias': (heads_in(3), (6,), [(3, 2)]),
     'from heads': (heads_out(3), (5, 6), [(3, 2, 5)]),
+    'axes in front': (leading(2), (6,), [(1, 1, 6)]),
     'split': (split(3, heads_in(2)), (12, 5), [(5, 2, 2)] * 3),
 }
 
