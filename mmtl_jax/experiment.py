@@ -8,9 +8,12 @@ from typing import Any
 import ml_collections
 import optax
 
-from mmtl_jax import balancing, encoders, fusion, sharing, tasks
+from mmtl_jax import balancing, fusion, sharing, tasks
 from mmtl_jax.core.build import build, check_arguments
+from mmtl_jax.core.types import PyTree
 from mmtl_jax.model import FUSED, MultiModalMultiTask
+from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
+from mmtl_jax.pretrained.tokenizer import check_tokenizer
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.conflicts import GRADIENTS
 from mmtl_jax.training.gradient import Jacobian
@@ -60,13 +63,19 @@ class Results:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The pieces of a run, built and checked against each other; nothing has been trained yet."""
+    """The pieces of a run, built and checked against each other; nothing has been trained yet.
+
+    `pretrained` has, by collection, the values that a new run begins with instead of drawing them. `records` has, by
+    modality, what a saved run needs to build a pretrained encoder again without its weights.
+    """
 
     config: dict[str, Any]
     seed: int
     inputs: Inputs
     tasks: tuple[Task, ...]
     model: MultiModalMultiTask
+    pretrained: dict[str, PyTree]
+    records: dict[str, Any]
     balancer: balancing.Balancer
     jacobian: Jacobian
     schedule: optax.Schedule
@@ -75,6 +84,11 @@ class Experiment:
     settings: Settings
     devices: Devices
     results: Results
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """What a saved run needs instead of the training split and published weights, JSON-able."""
+        return {**self.inputs.fitted, 'encoders': self.records}
 
 
 def plain_config(config: ml_collections.ConfigDict | Mapping[str, Any]) -> dict[str, Any]:
@@ -116,8 +130,9 @@ def from_config(
     fusion_spec = values['fusion']
     fusion_spec = dict(fusion_spec) if isinstance(fusion_spec, Mapping) else {'name': fusion_spec}
     modality_dropout = fusion_spec.pop('modality_dropout', {})
+    starting = _encoders(values, inputs, fitted)
     model = MultiModalMultiTask(
-        encoders={name: build(_sized(spec, inputs), encoders) for name, spec in values['encoders'].items()},
+        encoders={name: start.module for name, start in starting.items()},
         fusion=build(fusion_spec, fusion),
         sharing=build(values['sharing'], sharing, tasks=fused),
         heads={task.name: task.head for task in task_list},
@@ -139,6 +154,8 @@ def from_config(
         inputs=inputs,
         tasks=task_list,
         model=model,
+        pretrained=_by_collection(starting),
+        records={name: start.record for name, start in starting.items() if start.record},
         balancer=balancer,
         jacobian=jacobian,
         schedule=schedule,
@@ -249,6 +266,32 @@ def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs:
         if len(names) == spec.get('num_classes', len(names)):
             spec = {**spec, 'class_names': names} if names else spec
     return build(spec, tasks, task=name)
+
+
+def _encoders(
+    values: Mapping[str, Any], inputs: Inputs, fitted: Mapping[str, Any] | None
+) -> dict[str, StartingEncoder]:
+    """Builds the encoders, with what each begins with."""
+    records, starting = (fitted or {}).get('encoders', {}), {}
+    for name, spec in values['encoders'].items():
+        starting[name] = encoder_from_spec(_sized(spec, inputs), records.get(name))
+        field = values['data']['inputs'][name]
+        key = field if isinstance(field, str) else field.get('key')
+        check_tokenizer(starting[name].module, key, values['data'].get('steps', ()), inputs.vocabularies)
+    return starting
+
+
+def _by_collection(starting: Mapping[str, StartingEncoder]) -> dict[str, PyTree]:
+    """Returns collection -> the published values where the model has them."""
+    collections = {name for start in starting.values() for name in start.variables}
+    return {
+        collection: {
+            'encoders': {
+                name: start.variables[collection] for name, start in starting.items() if collection in start.variables
+            }
+        }
+        for collection in sorted(collections)
+    }
 
 
 def _sized(spec: Mapping[str, Any] | str, inputs: Inputs) -> Mapping[str, Any] | str:

@@ -3,12 +3,13 @@
 import dataclasses
 import os
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 
-from mmtl_jax.core.files import read_json
-from mmtl_jax.core.types import Batch
+from mmtl_jax.core.files import plain, read_json
+from mmtl_jax.core.types import Batch, PyTree
 from mmtl_jax.experiment import Experiment, from_config
 from mmtl_jax.training.checkpoint import Checkpoints
 from mmtl_jax.training.compilation import CompiledByShape, warm_up
@@ -16,6 +17,7 @@ from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
 from mmtl_jax.training.gradient import make_gradient, make_measure
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import make_mesh, replicated, split
+from mmtl_jax.training.run_directory import METRICS
 from mmtl_jax.training.selection import higher_is_better, selection_value
 from mmtl_jax.training.state import TrainState, init_state
 from mmtl_jax.training.update import make_look_back, make_update
@@ -50,7 +52,8 @@ class Run:
     def new_state(self) -> TrainState:
         """Returns the state at step 0, on the devices."""
         # The seed is an argument, so that another seed finds this program in the compilation cache.
-        return jax.jit(self._init, out_shardings=replicated(self.mesh))(self.experiment.seed)
+        init = jax.jit(self._init, out_shardings=replicated(self.mesh))
+        return init(self.experiment.seed, self.experiment.pretrained)
 
     def load(self, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Host]:
         """Returns the state and the host's part of a checkpoint."""
@@ -114,7 +117,7 @@ class Run:
         batches = self.experiment.inputs.eval_batches(split_name, split(self.mesh))
         return evaluate(self.eval_step, state.inference, batches, self.experiment.tasks)
 
-    def _init(self, seed: int | jax.Array) -> TrainState:
+    def _init(self, seed: int | jax.Array, start: Mapping[str, PyTree] | None = None) -> TrainState:
         experiment = self.experiment
         return init_state(
             experiment.model,
@@ -125,6 +128,7 @@ class Run:
             seed=seed,
             average=experiment.average_decay is not None,
             level=experiment.jacobian.level,
+            start=start,
         )
 
 
@@ -169,6 +173,23 @@ def open_checkpoints(workdir: pathlib.Path, experiment: Experiment) -> Checkpoin
     settings = experiment.settings
     direction = higher_is_better(settings.best_metric, experiment.tasks)
     return Checkpoints(workdir / 'checkpoints', keep=settings.keep_checkpoints, higher_is_better=direction)
+
+
+def check_fitted(workdir: pathlib.Path, fitted: Mapping[str, Any]) -> None:
+    """Checks, without writing, that a run which goes on meets the data and the published weights that it began with.
+
+    Raises:
+      ValueError: it does not; the sentence says what is different.
+    """
+    if not (workdir / METRICS).exists() or not (workdir / FITTED).exists():
+        return
+    saved, now = read_json(workdir / FITTED), plain(fitted)
+    different = sorted(key for key in saved.keys() | now.keys() if saved.get(key) != now.get(key))
+    if different:
+        raise ValueError(
+            f'{workdir} holds a run that began with other data or weights: its {different[0]} '
+            f'({workdir / FITTED}) are not those of today; bring them back, or choose a new --workdir.'
+        )
 
 
 def saved_experiment(workdir: pathlib.Path) -> Experiment:

@@ -12,7 +12,7 @@ from mmtl_jax.command import run_command
 from mmtl_jax.core.files import write_json_atomic
 from mmtl_jax.experiment import from_config, plain_config
 from mmtl_jax.results import resources_of, write_results
-from mmtl_jax.run import FITTED, best_state, open_checkpoints, open_run
+from mmtl_jax.run import FITTED, best_state, check_fitted, open_checkpoints, open_run
 from mmtl_jax.training.hooks import Clock
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.loop import Loop
@@ -34,9 +34,10 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
     with clock.measure('data'):
         experiment = from_config(config)
         batches = experiment.inputs.train_batches
-        fitted = experiment.inputs.fitted
+        fitted = experiment.fitted
         for name in ('validation', *experiment.results.splits):
             experiment.inputs.check(name)
+    check_fitted(workdir, fitted)
     report_skipped(experiment.inputs.skipped)
     run = open_run(experiment)
     claim(workdir, experiment.config)

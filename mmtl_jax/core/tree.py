@@ -1,5 +1,8 @@
 """Pytree helpers that several rooms use."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +17,21 @@ def path_string(path: tuple) -> str:
 def flatten_with_paths(tree: PyTree) -> dict[str, Array]:
     """Returns the leaves of `tree` by their path `a/b/c`."""
     return {path_string(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def overlay(tree: Mapping[str, Any], part: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns nested mappings with the leaves of `part` in the place of those of `tree`.
+
+    Raises:
+      ValueError: `tree` has no such place, or a leaf of another shape there; the sentence names it.
+    """
+    places, values = flatten_with_paths(tree), flatten_with_paths(part)
+    for path, leaf in values.items():
+        if path not in places:
+            raise ValueError(f'there is no place {path!r} for the values that are given.')
+        if places[path].shape != leaf.shape:
+            raise ValueError(f'{path!r} has shape {places[path].shape}, but the values that are given {leaf.shape}.')
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: values.get(path_string(path), leaf), tree)
 
 
 def all_finite(tree: PyTree) -> Array:

@@ -1,8 +1,10 @@
 """The tokenizer that belongs to pretrained weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import numpy as np
 import tokenizers
 
@@ -48,6 +50,33 @@ def tokenizer_json(path: str | Path, *, vocab_size: int | None = None) -> str:
             f'weights.'
         )
     return model.to_str()
+
+
+def check_tokenizer(
+    encoder: nn.Module, key: str, steps: Sequence[Mapping[str, Any]], vocabularies: Mapping[str, Any]
+) -> None:
+    """Checks that an encoder embeds as many entries as the tokenizer has that makes its input.
+
+    Args:
+      encoder: the module that reads `key`.
+      key: of the example.
+      steps: specs of transforms, of which `tokenize` counts.
+      vocabularies: name -> vocabulary; a published tokenizer is the text of its `tokenizer.json`.
+
+    Raises:
+      ValueError: they do not belong together.
+    """
+    for step in steps:
+        if not isinstance(step, Mapping) or step.get('name') != 'tokenize' or step.get('out', step.get('key')) != key:
+            continue
+        published = vocabularies.get(step.get('vocabulary'))
+        entries = tokenizers.Tokenizer.from_str(published).get_vocab_size() if isinstance(published, str) else None
+        embedded = getattr(encoder, 'vocab_size', entries)
+        if entries not in (None, embedded):
+            raise ValueError(
+                f'the tokenizer {step["vocabulary"]!r} has {entries} entries, but {type(encoder).__name__}, '
+                f'which reads {key!r}, embeds {embedded}; give the tokenizer that belongs to the weights.'
+            )
 
 
 def _word_pieces(file: Path) -> tokenizers.Tokenizer:

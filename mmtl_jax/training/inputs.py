@@ -8,16 +8,22 @@ from typing import Any
 import jax
 
 from mmtl_jax import data
+from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Batch
+from mmtl_jax.pretrained.frozen_features import FrozenFeatures, with_frozen_features
+from mmtl_jax.pretrained.tokenizer import tokenizer_json
+from mmtl_jax.training.progress import stderr_console
 
 TRAIN = 'train'
+TOKENIZER = 'tokenizer'
 
 
 class Inputs:
     """The splits of a run, each read when it is first asked for.
 
-    What is fitted on the training split (vocabularies, statistics, padded lengths) is part of `fitted`; a saved run
-    hands it back, so that evaluation and prediction never look at the training data.
+    What is fitted on the training split (vocabularies, statistics, padded lengths), and the published tokenizers and
+    weights that the data goes through, are part of `fitted`; a saved run hands it back, so that evaluation and
+    prediction never look at the training data, and never mix up what belongs to them.
     """
 
     def __init__(
@@ -29,6 +35,7 @@ class Inputs:
         batch_size: int,
         eval_batch_size: int | None = None,
         vocabularies: Mapping[str, Mapping[str, Any]] | None = None,
+        frozen_features: Mapping[str, Mapping[str, Any]] | None = None,
         steps: Sequence[Mapping[str, Any]] = (),
         augment: Sequence[Mapping[str, Any]] = (),
         eval_steps: Sequence[Mapping[str, Any]] = (),
@@ -52,7 +59,10 @@ class Inputs:
           targets: task -> field of the example.
           batch_size: rows of a training batch, over all devices.
           eval_batch_size: rows of an evaluation batch, by default the same.
-          vocabularies: name -> what is fitted on the training split of the first source.
+          vocabularies: name -> what is fitted on the training split of the first source, or
+            `{'kind': 'tokenizer', 'path': ...}` for the tokenizer that belongs to published weights.
+          frozen_features: key -> features of a frozen tower that an example has under it before `steps`, computed once
+            and kept; see `pretrained.frozen_features.FrozenFeatures`.
           steps: deterministic transforms, run once per example.
           augment: random transforms of training, run per visit.
           eval_steps: their deterministic counterparts.
@@ -73,7 +83,7 @@ class Inputs:
         self._fields = {
             'inputs': inputs, 'targets': targets, 'steps': steps, 'augment': augment, 'eval_steps': eval_steps
         }  # fmt: skip
-        self._vocabulary_specs = vocabularies or {}
+        self._vocabulary_specs, self._frozen_specs = vocabularies or {}, frozen_features or {}
         self._splits = {TRAIN: 'train', 'validation': 'validation', 'test': 'test', **(splits or {})}
         self._buckets, self._weights, self._modality_dropout = buckets, weights, modality_dropout
         self._prepare = {
@@ -88,10 +98,32 @@ class Inputs:
         """What was fitted on the training split, by name."""
         if self._fitted is not None:
             return dict(self._fitted['vocabularies'])
-        if not self._vocabulary_specs:
-            return {}
+        published = {name: spec for name, spec in self._vocabulary_specs.items() if spec.get('kind') == TOKENIZER}
+        found = {name: _tokenizer(name, spec) for name, spec in published.items()}
+        specs = {name: spec for name, spec in self._vocabulary_specs.items() if name not in published}
+        if not specs:
+            return found
         with explain_damaged_files(self._sources[0]):
-            return data.fit_vocabularies(self._vocabulary_specs, self.source(TRAIN))
+            return found | data.fit_vocabularies(specs, self.source(TRAIN))
+
+    @functools.cached_property
+    def frozen_features(self) -> dict[str, FrozenFeatures]:
+        """What is computed of the examples by frozen towers, by key.
+
+        Raises:
+          ValueError: a specification that does not fit, or other weights than those of the saved run.
+        """
+        found = {}
+        for key, spec in self._frozen_specs.items():
+            check_arguments(f'data.frozen_features.{key}', FrozenFeatures, {**spec, 'vocabularies': {}})
+            found[key] = FrozenFeatures(**spec, vocabularies=self.vocabularies)
+            known = (self._fitted or {}).get('weights', {}).get(key)
+            if known not in (None, found[key].weights):
+                raise ValueError(
+                    f'this run was trained on frozen features {key!r} of other weights than those that are now at '
+                    f'{found[key].tower["pretrained"]}; bring the weights back, or train again.'
+                )
+        return found
 
     @functools.cached_property
     def layout(self) -> data.Layout:
@@ -103,7 +135,8 @@ class Inputs:
     @property
     def fitted(self) -> dict[str, Any]:
         """What a saved run needs instead of the training split, JSON-able."""
-        return {'vocabularies': self.vocabularies, 'layout': self.layout.to_json()}
+        weights = {key: features.weights for key, features in self.frozen_features.items()}
+        return {'vocabularies': self.vocabularies, 'weights': weights, 'layout': self.layout.to_json()}
 
     def source(self, split: str, index: int = 0) -> data.Source:
         """Returns the examples of a split of the source number `index`, as the data set has them.
@@ -128,7 +161,7 @@ class Inputs:
     def rows(self, split: str) -> data.PreparedSource:
         """Returns the prepared examples of an evaluation split, those of the first source."""
         if split not in self._read:
-            self._read[split] = data.prepare(self.source(split), self._preprocess(0), **self._prepare)
+            self._read[split] = self._prepared(split, 0)
         return self._read[split]
 
     def check(self, split: str) -> None:
@@ -178,14 +211,15 @@ class Inputs:
 
     @functools.cached_property
     def _train_rows(self) -> list[data.PreparedSource]:
-        return [
-            data.prepare(self.source(TRAIN, index), self._preprocess(index), **self._prepare)
-            for index in range(len(self._sources))
-        ]
+        return [self._prepared(TRAIN, index) for index in range(len(self._sources))]
 
     @functools.cache  # noqa: B019 - one object lives as long as the run
     def _evaluation_layout(self, split: str) -> data.Layout:
         return data.make_layout(self.rows(split), like=self.layout)
+
+    def _prepared(self, split: str, index: int) -> data.PreparedSource:
+        source = with_frozen_features(self.source(split, index), self.frozen_features, say=stderr_console().print)
+        return data.prepare(source, self._preprocess(index), **self._prepare)
 
     def _preprocess(self, index: int) -> data.Preprocess:
         fields = {name: self._sources[index].get(name, common) for name, common in self._fields.items()}
@@ -195,6 +229,13 @@ class Inputs:
         if split not in self._splits:
             raise ValueError(f'no split {split!r}; choose one of {sorted(self._splits)}.')
         return self._splits[split]
+
+
+def _tokenizer(name: str, spec: Mapping[str, Any]) -> str:
+    """Returns a published tokenizer as text."""
+    arguments = {key: value for key, value in spec.items() if key != 'kind'}
+    check_arguments(f'vocabulary {name!r}', tokenizer_json, arguments)
+    return tokenizer_json(**arguments)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Everything that training changes, as one pytree."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -10,6 +11,7 @@ from flax import struct
 
 from mmtl_jax.balancing import Balancer
 from mmtl_jax.balancing.base import initial_state
+from mmtl_jax.core.tree import overlay
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.training.backward import feature_example
 from mmtl_jax.training.objective import make_objective, shared_parameters
@@ -55,6 +57,7 @@ def init_state(
     seed: int | Array,
     average: bool,
     level: str = 'parameters',
+    start: Mapping[str, PyTree] | None = None,
 ) -> TrainState:
     """Returns the state at step 0; a pure function, to be jitted with output shardings.
 
@@ -67,12 +70,14 @@ def init_state(
       seed: of the parameters and of everything random in the steps.
       average: whether to keep an exponential moving average of the parameters.
       level: where the balancer gets gradients from, `'parameters'` or `'features'`.
+      start: collection -> values that take the place of those that are drawn, such as the weights of pretrained towers.
 
     Raises:
       ValueError: the balancer's state has the shape of a gradient, and at the features that changes with the batch.
     """
     init_key, dropout_key, run_key = jax.random.split(jax.random.key(seed), 3)
     variables = dict(model.init({'params': init_key, 'dropout': dropout_key}, batch, train=False))
+    variables = overlay(variables, start or {})
     params = variables.pop('params')
     return TrainState(
         step=jnp.zeros((), jnp.int32),

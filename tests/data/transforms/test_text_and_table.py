@@ -113,3 +113,9 @@ def test_a_published_tokenizer_adds_its_special_tokens_and_neither_pads_nor_cuts
     assert transforms.tokenize('none', published)(example)['none'] is None
     with pytest.raises(ValueError, match=r"must be the text of a tokenizer\.json; fit it with kind 'tokenizer'"):
         transforms.tokenize('caption', ['a', 'stamp'])
+
+
+def test_equal_texts_have_one_identity():
+    numbers = [run({'name': 'text_identity', 'key': 'text', 'out': 'id'}, {'text': t})['id'] for t in ('a', 'b', 'a')]
+    assert numbers[0] == numbers[2] != numbers[1]
+    assert all(number.dtype == np.int32 and number >= 0 for number in numbers)
