@@ -73,6 +73,23 @@ class Wav2Vec2(nn.Module):
     dropout_rate: float = 0.0
     dtype: jnp.dtype | None = None
 
+    @property
+    def receptive_field(self) -> int:
+        """Samples that one token sees before the transformer, 400 by default.
+
+        Raises:
+          ValueError: the convolutions are not told completely.
+        """
+        if len({len(self.conv_widths), len(self.conv_kernels), len(self.conv_strides)}) != 1:
+            raise ValueError(
+                f'conv_widths, conv_kernels and conv_strides must be of one length, got {len(self.conv_widths)}, '
+                f'{len(self.conv_kernels)} and {len(self.conv_strides)}.'
+            )
+        samples = 1
+        for kernel, stride in zip(reversed(self.conv_kernels), reversed(self.conv_strides), strict=True):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
     @nn.compact
     def __call__(self, waveform: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per 320 samples, none for a clip of less than 400 (by default).
@@ -105,18 +122,10 @@ class Wav2Vec2(nn.Module):
             )
         if self.conv_norm not in CONV_NORMS:
             raise ValueError(f'conv_norm must be one of {", ".join(CONV_NORMS)}, got {self.conv_norm!r}.')
-        if len({len(self.conv_widths), len(self.conv_kernels), len(self.conv_strides)}) != 1:
+        if values.shape[1] < self.receptive_field:
             raise ValueError(
-                f'conv_widths, conv_kernels and conv_strides must be of one length, got {len(self.conv_widths)}, '
-                f'{len(self.conv_kernels)} and {len(self.conv_strides)}.'
-            )
-        least = 1
-        for kernel, stride in zip(reversed(self.conv_kernels), reversed(self.conv_strides), strict=True):
-            least = (least - 1) * stride + kernel
-        if values.shape[1] < least:
-            raise ValueError(
-                f'waveforms of {values.shape[1]} samples are shorter than the {least} that one token sees; pad the '
-                f'batch at least so far.'
+                f'waveforms of {values.shape[1]} samples are shorter than the {self.receptive_field} that one token '
+                f'sees; pad the batch at least so far.'
             )
 
     def _convolve(self, waveform: Ragged) -> tuple[Array, Array]:
@@ -140,9 +149,9 @@ class Wav2Vec2(nn.Module):
             lengths = (lengths - kernel) // stride + 1
             mask = jnp.arange(x.shape[1])[None] < lengths[:, None]
             if self.conv_norm == 'layer':
-                x = layer_norm(CONV_EPSILON, self.dtype, f'conv_norm_{index}')(x)
+                x = layer_norm(CONV_EPSILON, self.dtype, f'conv_{index}_norm')(x)
             elif index == 0:
-                x = NormOverTime(name='conv_norm_0')(x, mask)
+                x = NormOverTime(name='conv_0_norm')(x, mask)
             x = GELU(x)
         return x, mask
 

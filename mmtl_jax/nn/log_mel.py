@@ -107,15 +107,13 @@ def log_mel(
     if window_size > fft_size:
         raise ValueError(f'log_mel: the window of {window_size} samples does not fit into fft_size={fft_size}.')
     bands = (sample_rate, fft_size, num_mels, float(fmin), float(fmax or sample_rate / 2))
-    if xp.issubdtype(waveform.dtype, xp.integer):
-        waveform = waveform.astype(xp.float32) * np.float32(1 / 32768)
-    waveform = waveform.astype(xp.float32)
+    waveform = pcm_to_float(waveform, xp)
     missing = fft_size - waveform.shape[-1]
     if missing > 0:
         waveform = xp.pad(waveform, [(0, 0)] * (waveform.ndim - 1) + [(0, missing)])
     window = hann_window(window_size, fft_size).reshape((1,) * waveform.ndim + (-1,))
     if xp is np:
-        mel = _mel_in_blocks(waveform, window, hop_size, sparse_mel_filters(*bands))
+        mel = mel_in_blocks(waveform, window, hop_size, sparse_mel_filters(*bands))
     else:
         frames = num_frames(waveform.shape[-1], fft_size=fft_size, hop_size=hop_size)
         starts = np.arange(frames)[:, None] * hop_size + np.arange(fft_size)
@@ -128,10 +126,17 @@ def _power(spectrum: Any) -> Any:
     return spectrum.real**2 + spectrum.imag**2
 
 
-def _mel_in_blocks(
+def pcm_to_float(waveform: Any, xp: ModuleType = np) -> Any:
+    """Returns float32 samples: integers are read as int16 PCM and divided by 32768, floats are taken as they are."""
+    if xp.issubdtype(waveform.dtype, xp.integer):
+        return waveform.astype(xp.float32) * np.float32(1 / 32768)
+    return waveform.astype(xp.float32)
+
+
+def mel_in_blocks(
     waveform: np.ndarray, window: np.ndarray, hop_size: int, filters: scipy.sparse.csc_array
 ) -> np.ndarray:
-    """Returns the mel power spectrogram, four times as fast as in one piece.
+    """Returns the mel power spectrogram `[..., frames, num_mels]` of whole frames, four times as fast as in one piece.
 
     Small blocks stay in memory that is already mapped, and the sparse product does not wake the threads of BLAS, which
     fight with the training for the cores.

@@ -6,14 +6,27 @@ from types import MappingProxyType
 from typing import Any
 
 from mmtl_jax.pretrained.bert import bert
+from mmtl_jax.pretrained.clip import clip_image, clip_text
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.tower import Tower
 from mmtl_jax.pretrained.vgg import vgg16
 from mmtl_jax.pretrained.vit import vit
+from mmtl_jax.pretrained.wav2vec2 import wav2vec2
+from mmtl_jax.pretrained.whisper import whisper
 
 CONVERTERS: Mapping[str, Callable[..., Tower]] = MappingProxyType(
-    {'BERT': bert, 'EfficientNetLite0': efficientnet_lite0, 'ResNet': resnet, 'VGG16': vgg16, 'ViT': vit}
+    {
+        'BERT': bert,
+        'CLIPImage': clip_image,
+        'CLIPText': clip_text,
+        'EfficientNetLite0': efficientnet_lite0,
+        'ResNet': resnet,
+        'VGG16': vgg16,
+        'ViT': vit,
+        'Wav2Vec2': wav2vec2,
+        'Whisper': whisper,
+    }
 )
 
 

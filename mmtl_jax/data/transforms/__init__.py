@@ -4,7 +4,26 @@ A transform of one's own is a factory that returns `f(example) -> example` or, t
 `f(example, rng) -> example`; a config names it by its dotted path.
 """
 
-from mmtl_jax.data.transforms.audio import frequency_shift, log_mel, normalise_frames, spec_augment, time_stretch
+from mmtl_jax.data.transforms.audio import (
+    frequency_shift,
+    log_mel,
+    normalise_frames,
+    resample,
+    spec_augment,
+    time_stretch,
+    to_waveform,
+    whisper_log_mel,
+)
+from mmtl_jax.data.transforms.corruptions_audio import audio_dropout, audio_masks, audio_snr
+from mmtl_jax.data.transforms.corruptions_image import (
+    image_blur,
+    image_contrast,
+    image_noise,
+    image_occlusion,
+    image_rotation,
+)
+from mmtl_jax.data.transforms.corruptions_table import table_dropout, table_noise
+from mmtl_jax.data.transforms.corruptions_text import text_deletion, text_swap, text_typos
 from mmtl_jax.data.transforms.image import (
     centre_crop,
     colour_jitter,
@@ -29,11 +48,19 @@ from mmtl_jax.data.transforms.text import (
 )
 
 __all__ = [
+    'audio_dropout',
+    'audio_masks',
+    'audio_snr',
     'centre_crop',
     'characters',
     'colour_jitter',
     'frequency_shift',
     'hashed_ngrams',
+    'image_blur',
+    'image_contrast',
+    'image_noise',
+    'image_occlusion',
+    'image_rotation',
     'log_mel',
     'multi_hot',
     'normalise_frames',
@@ -43,17 +70,25 @@ __all__ = [
     'random_flip',
     'random_resized_crop',
     'rename',
+    'resample',
     'resize',
     'select',
     'spec_augment',
     'stack',
     'standardise',
+    'table_dropout',
+    'table_noise',
+    'text_deletion',
     'text_identity',
+    'text_swap',
+    'text_typos',
     'time_stretch',
     'to_float',
     'to_rgb',
+    'to_waveform',
     'token_dropout',
     'tokenize',
+    'whisper_log_mel',
     'word_piece',
     'words',
 ]

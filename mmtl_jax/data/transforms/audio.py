@@ -1,9 +1,16 @@
 """Transforms of sound: waveforms `[samples]` and log-mel frames `[frames, num_mels]`."""
 
+import math
+
 import numpy as np
+import scipy.signal
 
 from mmtl_jax.data.transforms.base import Transform, on_key
+from mmtl_jax.nn.log_mel import FLOOR, hann_window, mel_in_blocks, pcm_to_float, sparse_mel_filters
 from mmtl_jax.nn.log_mel import log_mel as log_mel_frames
+
+# Whisper's spectrogram: sampling rate, frame and hop in samples, highest band in Hz.
+WHISPER_RATE, WHISPER_WINDOW, WHISPER_HOP, WHISPER_FMAX = 16000, 400, 160, 8000.0
 
 
 def log_mel(
@@ -36,6 +43,92 @@ def log_mel(
         return log_mel_frames(waveform, **options).astype(dtype)
 
     return on_key('log_mel', function, key, out)
+
+
+def resample(key: str, out: str | None = None, *, source_rate: int, target_rate: int) -> Transform:
+    """Changes the sampling rate of a waveform; what the new rate cannot carry is filtered out.
+
+    `scipy.signal.resample_poly`, a polyphase filter with a Kaiser window, without delay. L samples become
+    `ceil(L * target_rate / source_rate)`, float32; integers are read as int16 PCM and divided by 32768.
+
+    Args:
+      key: samples `[L]`.
+      out: where they go, `key` by default.
+      source_rate: samples per second of what comes in.
+      target_rate: samples per second of what goes out.
+
+    Raises:
+      ValueError: a rate is not a positive whole number.
+    """
+    if not all(isinstance(rate, int) and rate > 0 for rate in (source_rate, target_rate)):
+        raise ValueError(f'resample takes rates in whole samples per second, got {source_rate!r} and {target_rate!r}.')
+    shared = math.gcd(source_rate, target_rate)
+
+    def function(waveform: np.ndarray) -> np.ndarray:
+        samples = pcm_to_float(waveform)
+        if source_rate == target_rate:
+            return samples
+        return scipy.signal.resample_poly(samples, target_rate // shared, source_rate // shared).astype(np.float32)
+
+    return on_key('resample', function, key, out)
+
+
+def to_waveform(key: str, out: str | None = None, *, normalise: bool = True) -> Transform:
+    """Turns samples into what wav2vec 2.0 (2006.11477, section 4.1) takes: float32 of mean 0 and variance 1.
+
+    `(x - mean(x)) / sqrt(var(x) + 1e-7)`, as its weights' `do_normalize` asks for.
+
+    Args:
+      key: samples `[L]`; integers are read as int16 PCM and divided by 32768.
+      out: where they go, `key` by default.
+      normalise: False for weights that were trained on the samples as they are.
+    """
+
+    def function(waveform: np.ndarray) -> np.ndarray:
+        samples = pcm_to_float(waveform)
+        return (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7) if normalise else samples
+
+    return on_key('to_waveform', function, key, out)
+
+
+def whisper_log_mel(
+    key: str, out: str | None = None, *, num_mels: int = 80, seconds: float | None = 30.0, dtype: str = 'float32'
+) -> Transform:
+    """Turns a waveform at 16 kHz into the frames that Whisper (Radford et al. 2022, 2212.04356, section 2.2) takes.
+
+    `max(log10(max(mel, 1e-10)), top - 8) / 4 + 1`, with the mel power spectrogram of 400 samples every 160, centred,
+    and `top` the highest value of the clip. 100 frames a second.
+
+    Args:
+      key: samples `[L]`; integers are read as int16 PCM and divided by 32768.
+      out: where the frames `[T, num_mels]` go, `key` by default.
+      num_mels: 80, and 128 for large-v3.
+      seconds: what the clip is filled up to with silence, or cut to: Whisper was trained on 30. None keeps its length:
+        the first `ceil(L / 160)` of these frames, an encoder's input that is far shorter and no longer the original's.
+      dtype: of the frames; float16 halves the memory of the cache, and keeps three digits.
+
+    Raises:
+      ValueError: `seconds` holds no frame.
+    """
+    filters = sparse_mel_filters(WHISPER_RATE, WHISPER_WINDOW, num_mels, 0.0, WHISPER_FMAX)
+    window = hann_window(WHISPER_WINDOW, WHISPER_WINDOW)[None]
+    whole = None if seconds is None else round(seconds * WHISPER_RATE)
+    if whole is not None and whole < WHISPER_WINDOW:
+        raise ValueError(f'whisper_log_mel: {seconds} seconds hold no frame; Whisper takes 30.')
+
+    def function(waveform: np.ndarray) -> np.ndarray:
+        samples = pcm_to_float(waveform)[:whole]
+        frames = -(-len(samples) // WHISPER_HOP) if whole is None else whole // WHISPER_HOP
+        # Without `seconds`, silence as far as the sound reaches into frames, so that the loudest is the same.
+        length = frames * WHISPER_HOP + WHISPER_WINDOW if whole is None else whole
+        samples = np.pad(samples, (0, length - len(samples)))
+        samples = np.pad(samples, WHISPER_WINDOW // 2, mode='reflect')
+        mel = mel_in_blocks(samples, window, WHISPER_HOP, filters)[: length // WHISPER_HOP]
+        values = np.log10(np.maximum(mel, np.float32(FLOOR)))
+        values = np.maximum(values, values.max() - 8) / 4 + 1
+        return values[:frames].astype(dtype)
+
+    return on_key('whisper_log_mel', function, key, out)
 
 
 def normalise_frames(

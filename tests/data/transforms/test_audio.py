@@ -1,5 +1,6 @@
 """Transforms of sound."""
 
+import librosa
 import numpy as np
 import pytest
 
@@ -99,3 +100,62 @@ def test_bad_numbers():
         build({'name': 'time_stretch', 'key': 'mel', 'low': 1.2}, transforms)
     with pytest.raises(ValueError, match='fmin < fmax <= 4000 Hz'):
         build({'name': 'log_mel', 'key': 'mel', 'sample_rate': 8000, 'fmax': 5000.0}, transforms)
+
+
+def test_resampling_keeps_a_tone_and_removes_what_the_new_rate_cannot_carry():
+    def tone(hertz, rate):
+        return np.sin(2 * np.pi * hertz * np.arange(rate) / rate)
+
+    result = run({'name': 'resample', 'source_rate': 48000, 'target_rate': 16000}, tone(440, 48000))
+    assert (result.shape, result.dtype) == ((16000,), np.float32)
+    # The default filter lets 0.1 % of deviation through; at both ends it sees silence.
+    np.testing.assert_allclose(result[200:-200], tone(440, 16000)[200:-200], atol=2e-3)
+    result = run({'name': 'resample', 'source_rate': 44100, 'target_rate': 16000}, tone(11000, 44100))
+    # It would be heard at 5000 Hz.
+    assert np.abs(result[200:-200]).max() < 2e-3
+    pcm = (tone(440, 8000) * 32767).astype(np.int16)
+    result = run({'name': 'resample', 'source_rate': 8000, 'target_rate': 11025}, pcm[:7999])
+    assert len(result) == -(-7999 * 11025 // 8000)
+    np.testing.assert_allclose(result[200:10000], tone(440, 11025)[200:10000], atol=2e-3)
+    np.testing.assert_array_equal(
+        run({'name': 'resample', 'source_rate': 8000, 'target_rate': 8000}, pcm), pcm.astype(np.float32) / 32768
+    )
+
+
+@pytest.mark.parametrize('rate', [0, 16000.0])
+def test_a_rate_that_is_none_is_told(rate):
+    with pytest.raises(ValueError, match='resample takes rates in whole samples per second, got 8000 and'):
+        build({'name': 'resample', 'key': 'mel', 'source_rate': 8000, 'target_rate': rate}, transforms)
+
+
+def test_waveforms_have_mean_0_and_variance_1():
+    pcm = (np.random.default_rng(0).normal(size=9000) * 300 + 50).astype(np.int16)
+    result = run({'name': 'to_waveform'}, pcm)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose([result.mean(), result.std()], [0, 1], atol=1e-3)
+    np.testing.assert_array_equal(run({'name': 'to_waveform', 'normalise': False}, pcm), pcm / np.float32(32768))
+    assert not run({'name': 'to_waveform'}, np.zeros(10, np.int16)).any()
+
+
+@pytest.mark.parametrize('num_mels', [80, 128])
+def test_whisper_frames_are_those_that_librosa_leads_to(num_mels):
+    time = np.arange(20000) / 16000
+    wave = (0.3 * np.sin(2 * np.pi * 440 * time) * np.exp(-3 * time)).astype(np.float32)
+    wave += np.random.default_rng(0).normal(size=wave.shape, scale=1e-3).astype(np.float32)
+    filled = np.pad(wave, (0, 32000 - len(wave)))
+    mel = librosa.feature.melspectrogram(
+        y=filled.astype(np.float64), sr=16000, n_fft=400, hop_length=160, n_mels=num_mels, pad_mode='reflect'
+    )
+    expected = np.log10(np.maximum(mel[:, :-1], 1e-10)).T
+    expected = (np.maximum(expected, expected.max() - 8) + 4) / 4
+    spec = {'name': 'whisper_log_mel', 'num_mels': num_mels}
+    # A power 80 dB below the loudest keeps four digits in float32, and the logarithm makes them absolute.
+    np.testing.assert_allclose(run({**spec, 'seconds': 2}, wave), expected, atol=5e-5)
+    short = run({**spec, 'seconds': None}, wave)
+    np.testing.assert_allclose(short, expected[:125], atol=5e-5)
+    assert run(spec, wave).shape == (3000, num_mels)
+    np.testing.assert_array_equal(run({**spec, 'seconds': 0.5}, wave), run({**spec, 'seconds': 0.5}, wave[:8000]))
+    assert run({**spec, 'seconds': None, 'dtype': 'float16'}, wave[:161]).dtype == np.float16
+    assert len(run({**spec, 'seconds': None}, wave[:161])) == 2
+    with pytest.raises(ValueError, match=r'0\.01 seconds hold no frame; Whisper takes 30'):
+        build({**spec, 'key': 'mel', 'seconds': 0.01}, transforms)
