@@ -3,7 +3,8 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.nn import MLP, fill_masked
+from mmtl_jax.nn import fill_masked
+from mmtl_jax.sharing.branch import Branch
 
 
 class Hard(nn.Module):
@@ -12,7 +13,7 @@ class Hard(nn.Module):
     Attributes:
       tasks: task names.
       width: feature size D; features of another width are projected to it.
-      depth: layers of the shared trunk.
+      depth: layers of the shared trunk, of the tokens and of each map.
       dropout_rate: dropout after each of them.
     """
 
@@ -26,8 +27,10 @@ class Hard(nn.Module):
         """Returns the shared Features by task."""
         tokens = fill_masked(features.tokens, features.mask)
         if self.depth:
-            tokens = nn.LayerNorm()(MLP(self.width, self.depth, self.dropout_rate, name='trunk')(tokens, train=train))
+            shared = Branch(self.width, self.depth, self.dropout_rate, name='trunk')(features, train=train)
         elif tokens.shape[-1] != self.width:
             tokens = nn.Dense(self.width, name='project')(tokens)
-        shared = features.replace(tokens=fill_masked(tokens, features.mask))
+            shared = features.replace(tokens=fill_masked(tokens, features.mask))
+        else:
+            shared = features.replace(tokens=tokens)
         return dict.fromkeys(self.tasks, shared)

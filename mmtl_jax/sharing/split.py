@@ -2,21 +2,8 @@
 
 import flax.linen as nn
 
-from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import MLP, fill_masked
-
-
-class Branch(nn.Module):
-    """An MLP and a LayerNorm."""
-
-    width: int
-    depth: int
-    dropout_rate: float
-
-    @nn.compact
-    def __call__(self, tokens: Array, *, train: bool) -> Array:
-        """Returns `[B, N, width]` for `tokens` `[B, N, D]`."""
-        return nn.LayerNorm()(MLP(self.width, self.depth, self.dropout_rate)(tokens, train=train))
+from mmtl_jax.core.types import Features
+from mmtl_jax.sharing.branch import Branch
 
 
 class Split(nn.Module):
@@ -27,7 +14,7 @@ class Split(nn.Module):
     Attributes:
       tasks: task names.
       width: feature size D.
-      depth: layers per task.
+      depth: layers per task, of the tokens and of each map.
       dropout_rate: dropout after each layer.
     """
 
@@ -39,9 +26,7 @@ class Split(nn.Module):
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
         """Returns each task's Features."""
-        shared = fill_masked(features.tokens, features.mask)
-        outputs = {}
-        for task in self.tasks:
-            tokens = Branch(self.width, self.depth, self.dropout_rate, name=task)(shared, train=train)
-            outputs[task] = features.replace(tokens=fill_masked(tokens, features.mask))
-        return outputs
+        return {
+            task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
+            for task in self.tasks
+        }

@@ -1,6 +1,7 @@
-"""What holds for every sharing scheme, and how much each of them shares."""
+"""What holds for every sharing scheme, and which tasks train which parameters."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +13,70 @@ from mmtl_jax.core.tree import all_finite, flatten_with_paths
 from mmtl_jax.core.types import Features
 from tests import quick
 
-ROWS, TOKENS, WIDTH, TASKS = 3, 4, 6, ('colour', 'count', 'shape')
+ROWS, TOKENS, WIDTH, TASKS = 3, 4, 6, ('colour', 'count')
 LENGTHS = np.array([4, 0, 2])
+MAPS = ((3, 2, 5), (2, 2, 4))
 
-# One row per scheme and variant: arguments beside tasks and width, and the parameters that only one task has.
+
+def owners(path: str) -> set[str]:
+    """Returns the tasks whose names stand in the path of a parameter."""
+    return {task for task in TASKS if re.search(rf'(?<![a-z]){task}(?![a-z])', path)}
+
+
+def own(task: str, path: str) -> bool:
+    return owners(path) <= {task}
+
+
+def everything(task: str, path: str) -> bool:
+    return True
+
+
+def along_the_chain(task: str, path: str) -> bool:
+    return owners(path) <= set(TASKS[: TASKS.index(task) + 1])
+
+
+def through_attention(task: str, path: str) -> bool:
+    if re.search('/(query|output)_', path):
+        return own(task, path)
+    # A task's keys and values are for the others.
+    return not (own(task, path) and re.search('/(key|value)_', path))
+
+
+def through_levels(task: str, path: str) -> bool:
+    return own(task, path) or 'level_0_expert' in path
+
+
+# One row per scheme and variant: arguments beside tasks and width, and whether a task trains what stands at a path.
 CASES = {
-    'Hard': ({'depth': 1, 'dropout_rate': 0.5}, ()),
-    'Hard, without a trunk': ({}, ()),
-    'Split': ({'dropout_rate': 0.5}, TASKS),
+    'Hard': ({'depth': 1, 'dropout_rate': 0.5}, own),
+    'Hard, without a trunk': ({}, own),
+    'Split': ({'dropout_rate': 0.5}, own),
+    'Combined': ({'dropout_rate': 0.5}, everything),
+    'Hierarchical': ({'dropout_rate': 0.5}, along_the_chain),
+    'Hierarchical, stopped': ({'stop_gradient': True}, own),
+    'TaskAttention': ({'num_heads': 2, 'dropout_rate': 0.5}, through_attention),
+    'CrossStitch': ({'depth': 2, 'dropout_rate': 0.5}, everything),
+    'MTAN': ({'dropout_rate': 0.5}, own),
+    'MMoE': ({'num_experts': 3, 'dropout_rate': 0.5}, own),
+    'CGC': ({'dropout_rate': 0.5}, own),
+    'PLE': ({'dropout_rate': 0.5}, through_levels),
+    'DSelectK': ({'num_experts': 3, 'dropout_rate': 0.5}, own),
+    # What is read in evaluation alone gets a gradient there; tests/sharing/test_learning_to_branch.py sees to the rest.
+    'LearningToBranch': ({'dropout_rate': 0.5}, None),
+    'Adapters': ({'depth': 2, 'rank': 2, 'dropout_rate': 0.5}, own),
+    'Adapters, FiLM': ({'kind': 'film'}, own),
 }
 
 
-def fused(fill: float = 0.0, width: int = WIDTH + 1) -> Features:
+def fused(fill: float = 0.0, num_maps: int = 1, width: int = WIDTH + 1) -> Features:
     """Returns features of another width than the scheme's, with `fill` in masked tokens; row 1 is empty."""
     mask = np.arange(TOKENS)[None] < LENGTHS[:, None]
-    tokens = np.random.default_rng(0).normal(size=(ROWS, TOKENS, width))
+    generator = np.random.default_rng(0)
+    tokens = generator.normal(size=(ROWS, TOKENS, width))
     return Features(
         tokens=np.where(mask[..., None], tokens, fill).astype(np.float32),
         mask=mask,
-        maps=(np.ones((ROWS, 2, 2, 1), np.float32),),
+        maps=tuple(generator.normal(size=(ROWS, *shape)).astype(np.float32) for shape in MAPS[:num_maps]),
     )
 
 
@@ -38,26 +84,37 @@ class Case:
     """One scheme with its parameters and compiled functions, shared by the tests."""
 
     def __init__(self, name: str):
-        arguments, self.private = CASES[name]
+        arguments, self.trains = CASES[name]
         self.sharing = getattr(sharing, name.split(',')[0])(tasks=TASKS, width=WIDTH, **arguments)
-        self.variables = quick.parameters(self.sharing, fused(), train=False)
+        # The attention between two maps is this scheme's alone; the others treat all maps alike.
+        self.fused = functools.partial(fused, num_maps=2 if name == 'MTAN' else 1)
+        # Biases and scales away from 0 and 1, so that a forgotten one shows.
+        noise = np.random.default_rng(1)
+        self.variables = jax.tree.map(
+            lambda leaf: (leaf + noise.normal(scale=0.1, size=leaf.shape)).astype(leaf.dtype),
+            quick.parameters(self.sharing, self.fused(), train=False),
+        )
         self.traces = 0
         self._step = quick.jit(jax.grad(self._objective, argnums=(0, 1), has_aux=True, allow_int=True))
         self._train = quick.jit(self._apply_in_training)
 
     def _objective(self, variables, features, counts):
-        """Returns the sum, weighted by `counts`, of one scalar per task that sees its real tokens; and the features."""
+        """Returns the sum, weighted by `counts`, of one scalar per task that sees its streams; and the features."""
         self.traces += 1
         outputs = self.sharing.apply(variables, features, train=False)
-        scalars = [jnp.sum(jnp.where(f.mask[..., None], jnp.sin(f.tokens + 0.1), 0)) for f in outputs.values()]
+        scalars = []
+        for f in outputs.values():
+            tokens = jnp.sum(jnp.where(f.mask[..., None], jnp.sin(f.tokens + 0.1), 0))
+            scalars.append(tokens + sum(jnp.sum(jnp.sin(level + 0.1)) for level in f.maps))
         return jnp.dot(counts, jnp.stack(scalars)), outputs
 
     def _apply_in_training(self, variables, features, key):
         return self.sharing.apply(variables, features, train=True, rngs={'dropout': key})
 
-    def step(self, features, counts=(1, 1, 1)):
-        """Returns the gradients by variables and features, and each task's features."""
-        return self._step(self.variables, features, np.array(counts, np.float32))
+    def step(self, features, counts=(1, 1)):
+        """Returns the gradients by parameters and features, and each task's features."""
+        (by_variables, by_features), outputs = self._step(self.variables, features, np.array(counts, np.float32))
+        return (by_variables.get('params', {}), by_features), outputs
 
     def train(self, features, seed: int) -> dict[str, Features]:
         """Returns each task's features with dropout."""
@@ -83,50 +140,61 @@ def test_a_scheme_builds_from_tasks_and_width(name):
     assert {task: features.tokens.shape[-1] for task, features in outputs.items()} == dict.fromkeys(TASKS, 5)
 
 
-def test_each_task_gets_features_of_the_width_with_the_mask_and_maps_of_the_fusion(case):
-    _, outputs = case.step(fused())
-    assert set(outputs) == set(TASKS)
+@pytest.mark.parametrize('name', sharing.__all__)
+def test_a_scheme_takes_a_single_task(name):
+    module = getattr(sharing, name)(tasks=('only',), width=WIDTH)
+    outputs, _ = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), fused(), train=False))
+    assert outputs['only'].tokens.shape == (ROWS, TOKENS, WIDTH)
+
+
+def test_each_task_gets_tokens_of_the_width_and_maps_like_those_of_the_fusion(case):
+    _, outputs = case.step(case.fused())
+    assert tuple(outputs) == tuple(sorted(TASKS))
     for features in outputs.values():
         assert features.tokens.shape == (ROWS, TOKENS, WIDTH)
-        assert features.tokens.dtype == jnp.float32
-        jax.tree.map(np.testing.assert_array_equal, (features.mask, features.maps), (fused().mask, fused().maps))
+        np.testing.assert_array_equal(features.mask, case.fused().mask)
+        assert [level.shape for level in features.maps] == [level.shape for level in case.fused().maps]
+        assert {stream.dtype for stream in (features.tokens, *features.maps)} == {np.dtype('float32')}
     assert all_finite(outputs)
 
 
 @pytest.mark.parametrize('fill', [np.nan, np.inf])
 def test_masked_tokens_change_nothing_to_the_bit(case, fill):
-    jax.tree.map(np.testing.assert_array_equal, case.step(fused()), case.step(fused(fill)))
+    jax.tree.map(np.testing.assert_array_equal, case.step(case.fused()), case.step(case.fused(fill)))
 
 
-def test_gradients_are_finite_and_reach_every_parameter_and_every_real_token(case):
-    (by_variables, by_features), _ = case.step(fused())
-    for path, gradient in flatten_with_paths(by_variables).items():
-        assert np.isfinite(gradient).all(), path
-        assert np.max(np.abs(gradient)) > 1e-6, path
-    assert np.isfinite(by_features.tokens).all()
-    np.testing.assert_array_equal(np.any(by_features.tokens, axis=-1), fused().mask)
+def test_gradients_are_finite_and_reach_every_parameter_every_real_token_and_every_map(case):
+    (by_parameters, by_features), _ = case.step(case.fused())
+    assert all_finite((by_parameters, by_features.tokens, by_features.maps))
+    for path, gradient in flatten_with_paths(by_parameters).items():
+        assert case.trains is None or np.max(np.abs(gradient)) > 1e-6, path
+    np.testing.assert_array_equal(np.any(by_features.tokens, axis=-1), case.fused().mask)
+    for level in by_features.maps:
+        assert np.any(level, axis=-1).all()
 
 
-def test_a_task_touches_no_private_parameters_of_another(case):
+@pytest.mark.parametrize('case', [name for name in CASES if CASES[name][1]], indirect=True)
+def test_a_task_trains_what_it_shares_and_nothing_else(case):
     for index, task in enumerate(TASKS):
-        (by_variables, _), _ = case.step(fused(), counts=np.eye(3)[index])
-        touched = {path.split('/')[1] for path, leaf in flatten_with_paths(by_variables).items() if np.any(leaf)}
-        others = set(case.private) - {task}
-        assert touched == set(case.variables['params']) - others
+        (by_parameters, _), _ = case.step(case.fused(), counts=np.eye(2)[index])
+        gradients = flatten_with_paths({'': by_parameters})
+        trained = {path for path, gradient in gradients.items() if np.any(gradient)}
+        assert trained == {path for path in gradients if case.trains(task, path)}
 
 
-def test_tasks_share_unless_they_have_private_parameters(case):
-    outputs = case.step(fused())[1]
+def test_tasks_get_the_same_from_hard_sharing_only(case):
+    outputs = case.step(case.fused())[1]
     for task in TASKS[1:]:
-        same = np.array_equal(outputs[task].tokens, outputs[TASKS[0]].tokens)
-        assert same == (not case.private)
+        for stream, first in zip(*(jax.tree.leaves(outputs[name]) for name in (task, TASKS[0])), strict=True):
+            if stream.dtype != bool:
+                assert np.array_equal(stream, first) == isinstance(case.sharing, sharing.Hard)
 
 
 def test_one_compile_for_all_masks(case):
-    case.step(fused())
+    case.step(case.fused())
     traces = case.traces
-    (by_variables, _), outputs = case.step(fused(np.nan).replace(mask=np.zeros((ROWS, TOKENS), bool)))
-    assert all_finite((by_variables, outputs))
+    (by_parameters, _), outputs = case.step(case.fused(np.nan).replace(mask=np.zeros((ROWS, TOKENS), bool)))
+    assert all_finite((by_parameters, outputs))
     assert case.traces == traces
 
 
@@ -135,8 +203,8 @@ def test_dropout_acts_in_training_only_by_its_own_rng(case):
     def stacked(outputs):
         return np.stack([outputs[task].tokens for task in TASKS])
 
-    plain = stacked(case.step(fused())[1])
-    first, again, other = (stacked(case.train(fused(), seed)) for seed in (0, 0, 1))
+    plain = stacked(case.step(case.fused())[1])
+    first, again, other = (stacked(case.train(case.fused(), seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.max(np.abs(first - other)) > 1e-3
     assert np.max(np.abs(first - plain)) > 1e-3
@@ -145,25 +213,4 @@ def test_dropout_acts_in_training_only_by_its_own_rng(case):
 
 def test_train_has_no_default(case):
     with pytest.raises(TypeError, match='train'):
-        case.sharing.apply(case.variables, fused())
-
-
-def test_hard_sharing_hands_on_what_has_the_width_already():
-    features = fused(width=WIDTH)
-    outputs, variables = sharing.Hard(TASKS, WIDTH).init_with_output(jax.random.key(0), features, train=False)
-    assert not variables
-    np.testing.assert_array_equal(outputs['count'].tokens, features.tokens)
-
-
-def test_a_task_of_split_gives_the_same_whoever_else_is_there():
-    case = case_of('Split')
-    alone = sharing.Split(tasks=('count',), width=WIDTH)
-    outputs = quick.jit(lambda: alone.apply(case.variables, fused(), train=False))()
-    # A program without the others may fuse its sums in another order.
-    np.testing.assert_allclose(outputs['count'].tokens, case.step(fused())[1]['count'].tokens, atol=1e-5)
-
-
-def test_split_takes_any_names_of_tasks():
-    names = ('depth', 'depth_norm', 'width')
-    variables = quick.parameters(sharing.Split(tasks=names, width=WIDTH), fused(), train=False)
-    assert set(variables['params']) == set(names)
+        case.sharing.apply(case.variables, case.fused())

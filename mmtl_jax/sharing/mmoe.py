@@ -1,0 +1,43 @@
+"""Multi-gate mixture of experts."""
+
+import flax.linen as nn
+
+from mmtl_jax.core.types import Features
+from mmtl_jax.sharing.branch import Branch, mix
+from mmtl_jax.sharing.gate import Gate
+
+
+class MMoE(nn.Module):
+    """Multi-gate mixture of experts: z_t = sum_k softmax(W_t x)_k f_k(x) (Ma et al., KDD 2018).
+
+    The gate sees x as the mean of the real tokens. With one expert there is no gate, and the scheme is `Hard` with a
+    trunk of the same depth.
+
+    Attributes:
+      tasks: task names; the gate of a task is at `gate_<task>`.
+      width: feature size D.
+      num_experts: K.
+      depth: layers of each expert, of the tokens and of each map.
+      dropout_rate: dropout after each layer.
+    """
+
+    tasks: tuple[str, ...]
+    width: int
+    num_experts: int = 4
+    depth: int = 1
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
+        """Returns each task's mixture.
+
+        Raises:
+          ValueError: no expert.
+        """
+        if self.num_experts < 1:
+            raise ValueError(f'MMoE: num_experts must be at least 1, got {self.num_experts}.')
+        experts = [
+            Branch(self.width, self.depth, self.dropout_rate, name=f'expert_{index}')(features, train=train)
+            for index in range(self.num_experts)
+        ]
+        return {task: mix(Gate(self.num_experts, name=f'gate_{task}')(features), experts) for task in self.tasks}

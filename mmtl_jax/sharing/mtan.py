@@ -1,0 +1,85 @@
+"""The multi-task attention network."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from mmtl_jax.core.types import Array, Features
+from mmtl_jax.nn import conv_kernel, fill_masked
+from mmtl_jax.sharing.branch import Layers
+
+
+class MTAN(nn.Module):
+    """Tasks select from one network by attention masks, stage by stage (Liu et al. 2019, 1803.10704, section 3).
+
+    For stage s of the network, with output p_s, and task t
+
+        a = sigmoid(W_2 relu(norm(W_1 [p_s; f(z_{s-1})]))),    z_s = a * p_s,
+
+    W_1 and W_2 by position (1x1 convolutions). The stages are the encoder's, whose maps these are, finest first, and
+    then `depth` layers on the tokens. Between two maps f is a 3x3 convolution, normalised, with ReLU, brought to the
+    size of the next map; from the last map to the tokens it is the mean over space; between layers on tokens nothing.
+
+    The paper has the output of a stage's first convolution in place of the p_s that the mask is computed from, which an
+    encoder does not hand on, and BatchNorm for the LayerNorm here, by which no row depends on the others of its batch.
+
+    Attributes:
+      tasks: task names; the masks of a task are at `<task>_<stage>`.
+      width: feature size D.
+      depth: shared layers on the tokens, at `trunk_<layer>`.
+      dropout_rate: dropout after each of them.
+    """
+
+    tasks: tuple[str, ...]
+    width: int
+    depth: int = 1
+    dropout_rate: float = 0.0
+
+    @nn.compact
+    def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
+        """Returns each task's Features: the masked maps and the masked output of the last layer.
+
+        Raises:
+          ValueError: no layer on the tokens.
+        """
+        if self.depth < 1:
+            raise ValueError(f'MTAN: depth must be at least 1, got {self.depth}.')
+        stages, stream = list(features.maps), fill_masked(features.tokens, features.mask)
+        for layer in range(self.depth):
+            stream = Layers(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')(stream, train=train)
+            stages.append(fill_masked(stream, features.mask))
+        outputs = {}
+        for task in self.tasks:
+            selected = []
+            for index, stage in enumerate(stages):
+                before = selected[-1] if selected else None
+                selected.append(Selection(name=f'{task}_{index}')(stage, before))
+            maps = tuple(selected[: len(features.maps)])
+            outputs[task] = Features(fill_masked(selected[-1], features.mask), features.mask, maps)
+        return outputs
+
+
+class Selection(nn.Module):
+    """One attention module: what a task takes of a stage."""
+
+    @nn.compact
+    def __call__(self, stage: Array, before: Array | None) -> Array:
+        """Returns `stage` `[B, ..., C]` times a mask that sees it and what was taken of the stage `before`."""
+        seen = stage
+        if before is not None:
+            if before.ndim == 4:
+                before = self._towards(before, stage)
+            seen = jnp.concatenate([stage, before], axis=-1)
+        channels = stage.shape[-1]
+        hidden = nn.relu(nn.LayerNorm(name='norm')(nn.Dense(channels, use_bias=False, name='inner')(seen)))
+        return nn.sigmoid(nn.Dense(channels, name='mask')(hidden)) * stage
+
+    def _towards(self, before: Array, stage: Array) -> Array:
+        """Returns a map in the shape of the next map, or its mean for each token."""
+        batch, *positions, channels = stage.shape
+        if len(positions) == 1:
+            mean = before.mean(axis=(1, 2))[:, None]
+            return jnp.broadcast_to(mean, (batch, *positions, mean.shape[-1]))
+        convolution = nn.Conv(channels, (3, 3), use_bias=False, kernel_init=conv_kernel, name='conv')
+        y = nn.relu(nn.LayerNorm(name='conv_norm')(convolution(before)))
+        return jax.image.resize(y, stage.shape, 'linear')
