@@ -49,6 +49,11 @@ class Weights(Mapping[str, np.ndarray]):
     def _arrays(self) -> dict[str, np.ndarray]:
         return read_weights(self.file)
 
+    @property
+    def read(self) -> bool:
+        """Whether the file was read."""
+        return '_arrays' in vars(self)
+
     @functools.cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape."""
@@ -108,7 +113,8 @@ def convert(
     """
     places = flatten_with_paths(expected)
     file = _entry(weights, names, places, ignore)
-    kept = None if file is None else _read(file)
+    # Weights that were read all the same, because the list of their names was lost, are kept anew.
+    kept = None if file is None or weights.read else _read(file)
     if kept is not None:
         return kept
     found, report = names.to_tree(weights, expected, ignore=ignore)
@@ -142,19 +148,19 @@ def _entry(
 def _write(file: Path, found: Mapping[str, np.ndarray], report: Report, unused: Mapping[str, np.ndarray]) -> None:
     arrays = {TREE + path: array for path, array in found.items()}
     arrays |= {UNUSED + name: np.asarray(array, order='C') for name, array in unused.items()}
-    metadata = {'report': json.dumps(vars(report)), 'checksum': str(_checksum(arrays))}
-    write_bytes_atomic(file, safetensors.numpy.save(arrays, metadata=metadata))
+    about = json.dumps({'report': vars(report), 'checksum': _checksum(arrays)})
+    write_bytes_atomic(file, safetensors.numpy.save(arrays, metadata={'about': about}))
 
 
 def _read(file: Path) -> tuple[dict[str, np.ndarray], Report, dict[str, np.ndarray]] | None:
     """Returns what was kept; None if there is nothing, or if it is damaged."""
     try:
         with safetensors.safe_open(file, 'np') as opened:
-            metadata = opened.metadata()
+            about = json.loads(opened.metadata()['about'])
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118, no mapping
-        if str(_checksum(arrays)) != metadata['checksum']:
+        if _checksum(arrays) != about['checksum']:
             return None
-        report = Report(**{kind: tuple(names) for kind, names in json.loads(metadata['report']).items()})
+        report = Report(**{kind: tuple(names) for kind, names in about['report'].items()})
     except (OSError, safetensors.SafetensorError, ValueError, TypeError, KeyError):
         return None
 

@@ -7,7 +7,7 @@ from mmtl_jax.pretrained.weights import INDEX, shard_files, weights_file
 
 
 def content_hash(path: str | Path) -> str:
-    """Returns the SHA-256 of the file of weights at `path`; of a model in several files, that of theirs, one after another.
+    """Returns the SHA-256 of the file of weights at `path`; for a model in several files, over those of all.
 
     It takes a second for each gigabyte or so.
 

@@ -5,7 +5,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax.pretrained.names import CONV, DENSE, SAME, Entry, NameTable, Report, heads_in, heads_out, leading, split, unflatten
+from mmtl_jax.pretrained.names import (
+    CONV,
+    DENSE,
+    SAME,
+    Entry,
+    NameTable,
+    Report,
+    heads_in,
+    heads_out,
+    leading,
+    split,
+    unflatten,
+)
 
 TRANSFORMS = {
     'same': (SAME, (3, 4), [(3, 4)]),
