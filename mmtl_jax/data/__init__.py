@@ -4,6 +4,7 @@ From a name to batches: `load_source` -> `build_preprocess` -> `prepare` -> `mak
 `eval_loader` -> `prefetch_to_device`.
 """
 
+from mmtl_jax.data.corrupt import CORRUPTIONS, CorruptInput, corrupt_input, corruption_names
 from mmtl_jax.data.fitting import fit_vocabularies
 from mmtl_jax.data.layout import Layout, empty_batch, make_layout
 from mmtl_jax.data.pipeline import EvalLoader, TrainLoader, eval_loader, train_loader
@@ -15,6 +16,8 @@ from mmtl_jax.data.sources import SequenceSource, Source, load_source, read_valu
 from mmtl_jax.data.tokenizers import decode, fit_vocabulary, normalise_text
 
 __all__ = [
+    'CORRUPTIONS',
+    'CorruptInput',
     'DeviceIterator',
     'EvalLoader',
     'Field',
@@ -27,6 +30,8 @@ __all__ = [
     'Source',
     'TrainLoader',
     'build_preprocess',
+    'corrupt_input',
+    'corruption_names',
     'decode',
     'distinct_rows',
     'empty_batch',

@@ -35,15 +35,15 @@ def fit_vocabularies(specs: Mapping[str, Mapping[str, Any]], source: Source) -> 
             values = [step({key: value})[key] for value in values]
         values = [value for value in values if not is_missing(value)]
         if kind == 'statistics':
-            check_arguments(f'vocabulary {name!r}', _statistics, {**options, 'values': values, 'name': name})
-            fitted[name] = _statistics(name=name, values=values)
+            check_arguments(f'vocabulary {name!r}', column_statistics, {**options, 'values': values, 'name': name})
+            fitted[name] = column_statistics(name=name, values=values)
         else:
             check_arguments(f'vocabulary {name!r}', fit_vocabulary, {**options, 'texts': values, 'kind': kind})
             fitted[name] = fit_vocabulary(values, kind=kind, **options)
     return fitted
 
 
-def _statistics(name: str, values: list[Any]) -> dict[str, Any]:
+def column_statistics(name: str, values: list[Any]) -> dict[str, Any]:
     """Returns mean and standard deviation per cell, over what is not NaN."""
     if not values:
         raise ValueError(f'statistics {name!r}: every value is missing.')

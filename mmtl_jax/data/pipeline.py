@@ -1,7 +1,7 @@
 """The loaders: batches of a plan, loaded by grain in threads or worker processes, with an exact position."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -31,6 +31,7 @@ class Rows:
       modality_dropout: modality -> probability of dropping it.
       process_index: which part of every batch is loaded here.
       process_count: number of parts.
+      corrupt: from the number of a row to values that take the place of its own, see `corrupt_input`; in evaluation.
     """
 
     prepared: tuple[PreparedSource, ...]
@@ -40,6 +41,7 @@ class Rows:
     modality_dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
     process_index: int = 0
     process_count: int = 1
+    corrupt: Callable[[int], Mapping[str, np.ndarray | None]] | None = None
 
     def __len__(self) -> int:
         return len(self.plan) if isinstance(self.plan, EvalPlan) else ENDLESS
@@ -60,7 +62,8 @@ class Rows:
         if prepared is None:
             return None
         if self.seed is None:
-            return source.preprocess.visit(prepared, None)
+            values = source.preprocess.visit(prepared, None)
+            return values if self.corrupt is None else {**values, **self.corrupt(local)}
         # Every draw is keyed by what it is for, never by the order of calls.
         values = source.preprocess.visit(prepared, np.random.default_rng([self.seed, AUGMENT, number, row]))
         if self.modality_dropout:
@@ -236,6 +239,7 @@ def eval_loader(
     *,
     batch_size: int,
     layout: Layout,
+    corrupt: Callable[[int], Mapping[str, np.ndarray | None]] | None = None,
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int = 1,
@@ -245,14 +249,15 @@ def eval_loader(
     """Returns an iterable over `(row indices [B] int64, Batch)` in which every example comes exactly once.
 
     Padded rows have the index -1 and `real` False; bad examples that are skipped keep their index, and `real` is False
-    too. Nothing is random. The arguments are those of `train_loader`.
+    too. Nothing is random. `corrupt` gives values that take the place of a row's own, by its number, such as those of
+    `corrupt_input`; what is longer than the layout is cut. The other arguments are those of `train_loader`.
 
     Raises:
       ValueError: a batch that the processes cannot share.
     """
     _check_processes(batch_size, process_index, process_count)
     plan = EvalPlan(layout.assign(prepared, training=False), batch_size=batch_size)
-    rows = Rows((prepared,), plan, layout, process_index=process_index, process_count=process_count)
+    rows = Rows((prepared,), plan, layout, corrupt=corrupt, process_index=process_index, process_count=process_count)
     return EvalLoader(rows, ReadOptions(num_threads, num_workers, prefetch))
 
 

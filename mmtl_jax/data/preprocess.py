@@ -133,7 +133,7 @@ class Preprocess:
 
     def prepare(self, example: Example) -> Row:
         """Returns the example after `steps`, with only what visits need."""
-        example = _run(self.steps, example, None)
+        example = run_steps(self.steps, example, None)
         later = (*self.augment, *self.eval_steps)
         if not all(isinstance(step, Transform) for step in later):
             return dict(example)
@@ -143,7 +143,7 @@ class Preprocess:
 
     def visit(self, row: Row, rng: np.random.Generator | None) -> dict[str, np.ndarray | None]:
         """Returns the values of a row by their field's path: augmented with `rng`, or after `eval_steps` without."""
-        example = _run(self.eval_steps, row, None) if rng is None else _run(self.augment, row, rng)
+        example = run_steps(self.eval_steps, row, None) if rng is None else run_steps(self.augment, row, rng)
         return {field.path: field.value(example) for field in self.fields}
 
     def check_keys(self, source: Source) -> None:
@@ -240,7 +240,7 @@ def _build_transform(spec: Any, vocabularies: Mapping[str, Any], stage: str) -> 
     return transform
 
 
-def _run(steps: Sequence[Callable[..., Example]], example: Example, rng: np.random.Generator | None) -> Example:
+def run_steps(steps: Sequence[Callable[..., Example]], example: Example, rng: np.random.Generator | None) -> Example:
     """Returns the example after all steps; an error says which step failed."""
     for step in steps:
         try:

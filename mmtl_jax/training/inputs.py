@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -198,16 +198,30 @@ class Inputs:
         )
         return data.prefetch_to_device(loader, sharding)
 
-    def eval_batches(self, split: str, sharding: jax.sharding.Sharding) -> data.DeviceIterator:
-        """Returns one pass over an evaluation split: row indices and batches on the devices."""
+    def eval_batches(
+        self, split: str, sharding: jax.sharding.Sharding, corrupt: Callable[[int], Mapping[str, Any]] | None = None
+    ) -> data.DeviceIterator:
+        """Returns one pass over an evaluation split: row indices and batches on the devices.
+
+        Args:
+          split: to be evaluated.
+          sharding: of every array.
+          corrupt: one level of `corrupt_input`, None for clean inputs.
+        """
         loader = data.eval_loader(
             self.rows(split),
             batch_size=self.eval_batch_size,
             layout=self._evaluation_layout(split),
+            corrupt=corrupt,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
         return data.prefetch_to_device(loader, sharding)
+
+    def corrupt_input(self, split: str, modality: str, corruption: str) -> data.CorruptInput:
+        """Returns a modality of an evaluation split under a corruption; see `data.corrupt_input`."""
+        layout = self._evaluation_layout(split)
+        return data.corrupt_input(self.rows(split), layout, modality, corruption, seed=self._seed)
 
     @functools.cached_property
     def _train_rows(self) -> list[data.PreparedSource]:
