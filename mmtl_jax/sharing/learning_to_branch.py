@@ -51,7 +51,8 @@ class LearningToBranch(nn.Module):
                 'LearningToBranch: depth and num_passes must be at least 1 and the temperatures above 0, got '
                 f'{self.depth}, {self.num_passes}, {self.temperature} and {self.final_temperature}.'
             )
-        temperature = self._temperature(train)
+        passes = self._count(train)
+        temperature = annealed(self.temperature, self.final_temperature, passes / self.num_passes)
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             if layer:
@@ -65,13 +66,13 @@ class LearningToBranch(nn.Module):
             }
         return outputs
 
-    def _temperature(self, train: bool) -> Array:
-        """Returns the temperature of this pass, and counts it."""
+    def _count(self, train: bool) -> Array:
+        """Returns the number of passes in training before this one, and counts this one."""
         passes = self.variable(ANNEALING, 'passes', jnp.zeros, (), jnp.int32)
-        share = jnp.minimum(passes.value / self.num_passes, 1)
+        before = passes.value
         if train and not self.is_initializing() and self.is_mutable_collection(ANNEALING):
-            passes.value += 1
-        return self.temperature * (self.final_temperature / self.temperature) ** share
+            passes.value = before + 1
+        return before
 
     def _choose(self, scores: Array, temperature: Array, *, train: bool) -> Array:
         """Returns rows `[T, T]` with a single 1: what each node reads."""
@@ -82,3 +83,8 @@ class LearningToBranch(nn.Module):
         soft = jax.nn.softmax(noisy / temperature)
         # The value is exactly that of the hard choice: x - x is 0.
         return hard + (soft - jax.lax.stop_gradient(soft))
+
+
+def annealed(first: float, last: float, share: Array) -> Array:
+    """Returns the value on the geometric way from `first` to `last`, at `share` of it; `last` from 1 on."""
+    return first * (last / first) ** jnp.minimum(share, 1)
