@@ -11,7 +11,7 @@ import optax
 from mmtl_jax import balancing, fusion, sharing, tasks
 from mmtl_jax.core.build import build, check_arguments
 from mmtl_jax.core.types import PyTree
-from mmtl_jax.model import FUSED, MultiModalMultiTask
+from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
 from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
 from mmtl_jax.pretrained.tokenizer import check_tokenizer
 from mmtl_jax.tasks import Task
@@ -121,7 +121,7 @@ def from_config(
     Raises:
       ValueError: anything in the config that does not fit; the sentence says what, where, and what would.
     """
-    values = plain_config(config)
+    values = _with_targets(plain_config(config))
     _check_names(values)
     inputs = _section(Inputs, 'data', _with_ranges(values), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
@@ -171,6 +171,25 @@ def _section(target: Any, name: str, arguments: Mapping[str, Any], **more: Any) 
     arguments = {**arguments, **more}
     check_arguments(f'the config section {name!r}', target, arguments)
     return target(**arguments)
+
+
+def _with_targets(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the config, in which the auxiliary tasks, which learn without labels, have their empty target."""
+    names = [task for task, spec in values['tasks'].items() if _name_of(spec) == 'auxiliary']
+    empty = {task: {} for task in names}
+
+    def extended(section: Mapping[str, Any]) -> dict[str, Any]:
+        return {**section, 'targets': {**empty, **section['targets']}} if 'targets' in section else dict(section)
+
+    data = extended(values['data'])
+    data['sources'] = [
+        extended(source) if isinstance(source, Mapping) else source for source in data.get('sources', ())
+    ]
+    return {**values, 'data': data} if names else dict(values)
+
+
+def _name_of(spec: Mapping[str, Any] | str) -> str | None:
+    return spec.get('name') if isinstance(spec, Mapping) else spec
 
 
 def _check_names(values: Mapping[str, Any]) -> None:
@@ -248,7 +267,7 @@ def _with_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
 def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> None:
     for task in task_list:
         for name in (task.reads,) if isinstance(task.reads, str) else task.reads:
-            if name != FUSED and name not in modalities:
+            if not is_fused(name) and name not in modalities:
                 raise ValueError(
                     f'the task {task.name!r} reads {name!r}, but there is only {[FUSED, *modalities]}; change it.'
                 )
@@ -256,7 +275,7 @@ def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> 
 
 def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs: Inputs) -> Task:
     """Builds a task; class names and vocabularies that the data knows need not stand in the config."""
-    spec = dict(spec)
+    spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
     if isinstance(spec.get('vocabulary'), str):
         spec['vocabulary'] = _vocabulary(spec['vocabulary'], inputs)
     if spec.get('name') == 'classification' and 'class_names' not in spec:

@@ -8,7 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.types import Array, Batch, Features, PyTree
+from mmtl_jax.core.types import Array, Batch, Features, Fused, PyTree
+from mmtl_jax.fusion.decision import DISTRIBUTIONS, Decided, DecisionFusion
 from mmtl_jax.nn import fill_masked
 
 FUSED = 'fused'
@@ -34,10 +35,12 @@ class MultiModalMultiTask(nn.Module):
 
     Attributes:
       encoders: modality -> encoder; parameters at `encoders/<modality>` (shared).
-      fusion: `{modality: Features}` -> `Features`; parameters at `fusion` (shared).
+      fusion: `{modality: Features}` -> `Features`; parameters at `fusion` (shared). Behind a fusion of decisions each
+        modality is shared and answered for apart, by heads at `heads/<task>/<modality>`; see `fusion.decision`.
       sharing: `Features` -> `{task: Features}`; parameters at `sharing` (shared).
       heads: task -> head; parameters at `heads/<task>` (task-own).
-      reads: task -> `'fused'`, or the modality or modalities whose encoders' features its head takes before fusion.
+      reads: task -> `'fused'`; the modality or modalities whose encoders' features its head takes before fusion; or
+        `'fused/<objective>'`, a loss that the fusion itself gives, which the head takes instead of features.
       modality_dropout: modality -> share of the rows in which the fusion goes without it in training, so that it learns
         to do with each; the tasks that read single modalities have them all. See `drop_modalities`.
     """
@@ -57,17 +60,23 @@ class MultiModalMultiTask(nn.Module):
         """
         check_wiring(self)
         self._encode = Members(self.encoders, name='encoders')
-        self._head = Members(self.heads, name='heads')
+        heads = dict(self.heads)
+        if isinstance(self.fusion, DecisionFusion):
+            for task in heads:
+                if self.reads[task] == FUSED:
+                    decision = self.fusion.decision(heads[task].distribution)
+                    heads[task] = Decided(heads[task], decision, parent=None)
+        self._head = Members(heads, name='heads')
 
     def __call__(self, batch: Batch, *, train: bool) -> dict[str, PyTree]:
         """Returns `{task: predictions}`; `features`, `share` and `answer` are the three parts of the way."""
         return self.predict(self.features(batch, train=train), train=train)
 
-    def features(self, batch: Batch, *, train: bool) -> dict[str, Features]:
-        """Returns what the tasks read: `'fused'` and single modalities.
+    def features(self, batch: Batch, *, train: bool) -> dict[str, Features | Array]:
+        """Returns what the tasks read: `'fused'`, single modalities, and under `'fused/<objective>'` its losses `[B]`.
 
         Raises:
-          ValueError: the batch lacks a modality that has an encoder.
+          ValueError: the batch lacks a modality that has an encoder, or the fusion an objective that a task reads.
         """
         missing = sorted({*self.encoders} - ({*batch.inputs} & {*batch.present}))
         if missing:
@@ -82,28 +91,66 @@ class MultiModalMultiTask(nn.Module):
         }
         single = {modality for read in self.reads.values() for modality in modalities_of(read)}
         read = {modality: encoded[modality] for modality in encoded if modality in single}
-        if FUSED in self.reads.values():
+        if any(is_fused(name) for name in self.reads.values()):
             if train and any(self.modality_dropout.values()):
                 encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
-            read[FUSED] = self.fusion(encoded, train=train)
+            read |= select_fused(self.fusion(encoded, train=train), self.reads)
         return read
 
-    def predict(self, z: Mapping[str, Features], *, train: bool) -> dict[str, PyTree]:
+    def predict(self, z: Mapping[str, Features | Array], *, train: bool) -> dict[str, PyTree]:
         """Returns `{task: predictions}` for what `features` returned."""
         return self.answer(self.share(z, train=train), train=train)
 
-    def share(self, z: Mapping[str, Features], *, train: bool) -> dict[str, Features | dict[str, Features]]:
+    def share(self, z: Mapping[str, Features | Array], *, train: bool) -> dict[str, PyTree]:
         """Returns what each task's head takes, for what `features` returned; up to here parameters are shared."""
-        shared = self.sharing(z[FUSED], train=train) if FUSED in z else {}
+        shared = self._share_fused(z[FUSED], train=train) if FUSED in z else {}
         return {task: shared[task] if read == FUSED else select(z, read) for task, read in self.reads.items()}
 
-    def answer(self, features: Mapping[str, Features | dict[str, Features]], *, train: bool) -> dict[str, PyTree]:
+    def answer(self, features: Mapping[str, PyTree], *, train: bool) -> dict[str, PyTree]:
         """Returns `{task: predictions}` for what `share` returned; from here on parameters are the tasks' own."""
         return self._head(features, train=train)
 
+    def _share_fused(self, fused: Features, *, train: bool) -> dict[str, Features | dict[str, Features]]:
+        """Returns {task: Features}, and behind a fusion of decisions {task: {modality: Features}}."""
+        if not isinstance(self.fusion, DecisionFusion):
+            return self.sharing(fused, train=train)
+        by_modality = {
+            modality: self.sharing(Features(fused.tokens[:, [index]], fused.mask[:, [index]]), train=train)
+            for index, modality in enumerate(sorted(self.encoders))
+        }
+        return {
+            task: {modality: shared[task] for modality, shared in by_modality.items()} for task in self.sharing.tasks
+        }
 
-def select(z: Mapping[str, Features], read: str | tuple[str, ...]) -> Features | dict[str, Features]:
-    """Returns the features of one modality, or those of several by name."""
+
+def is_fused(read: str | tuple[str, ...]) -> bool:
+    """Returns whether a task reads the fused features, or an objective of the fusion."""
+    return isinstance(read, str) and read.split('/')[0] == FUSED
+
+
+def select_fused(fused: Features, reads: Mapping[str, str | tuple[str, ...]]) -> dict[str, Features | Array]:
+    """Returns, by the names under which tasks read them, the fused features and those objectives that a task reads.
+
+    Raises:
+      ValueError: the fusion has no such objective.
+    """
+    objectives = fused.objectives if isinstance(fused, Fused) else {}
+    selected = {}
+    for task, read in reads.items():
+        if read == FUSED:
+            selected[FUSED] = Features(fused.tokens, fused.mask, fused.maps)
+        elif is_fused(read):
+            name = read.removeprefix(f'{FUSED}/')
+            if name not in objectives:
+                raise ValueError(
+                    f'task {task!r} learns the objective {name!r}, but the fusion has {sorted(objectives)}.'
+                )
+            selected[read] = objectives[name]
+    return selected
+
+
+def select(z: Mapping[str, Features | Array], read: str | tuple[str, ...]) -> PyTree:
+    """Returns the features of one modality or an objective, or the features of several modalities by name."""
     return z[read] if isinstance(read, str) else {modality: z[modality] for modality in read}
 
 
@@ -145,6 +192,12 @@ def check_wiring(model: MultiModalMultiTask):
             raise ValueError(
                 f'task {task!r} reads {FUSED!r}; name it in the tasks {model.sharing.tasks} of the sharing.'
             )
+        distribution = getattr(model.heads[task], 'distribution', None)
+        if read == FUSED and isinstance(model.fusion, DecisionFusion) and distribution not in DISTRIBUTIONS:
+            raise ValueError(
+                f'task {task!r}: {type(model.fusion).__name__} joins one prediction per modality, but what '
+                f'{type(model.heads[task]).__name__} predicts cannot be averaged; let the task read a single modality.'
+            )
         unknown = sorted({*modalities_of(read)} - {*model.encoders})
         if unknown:
             raise ValueError(f'task {task!r} reads {unknown[0]!r}, but there are encoders of {sorted(model.encoders)}.')
@@ -160,5 +213,5 @@ def check_wiring(model: MultiModalMultiTask):
 def modalities_of(read: str | tuple[str, ...]) -> tuple[str, ...]:
     """Returns the modalities that a task reads before fusion."""
     if isinstance(read, str):
-        return () if read == FUSED else (read,)
+        return () if is_fused(read) else (read,)
     return tuple(read)

@@ -56,6 +56,21 @@ def test_a_part_is_a_name_or_a_name_with_arguments():
     assert model.modality_dropout == {'text': 0.5}
 
 
+def test_an_auxiliary_task_needs_no_target_in_the_config():
+    values = tiny_values(
+        tasks={'reconstruction': {'name': 'auxiliary'}}, fusion={'name': 'mmtl_jax.fusion.autoencoder.Autoencoder'}
+    )
+    (source,) = values['data']['sources']
+    values['data']['sources'] = [{**source, 'targets': values['data']['targets']}]
+    experiment = from_config(values)
+    assert experiment.model.reads == {'kind': 'fused', 'size': 'table', 'reconstruction': 'fused/reconstruction'}
+    assert experiment.model.sharing.tasks == ('kind',)
+    (batch, _) = experiment.inputs.empty_batches()
+    np.testing.assert_array_equal(batch.targets['reconstruction'], np.zeros(8, np.float32))
+    assert batch.labelled['reconstruction'].all()
+    assert from_config(experiment.config).config == experiment.config, 'a second call changes nothing'
+
+
 def own_fusion():
     """Returns a fusion as one's own code would, without a field to set."""
     return fusion.Concat(width=8)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax import encoders, fusion, sharing
+from mmtl_jax import encoders, fusion, sharing, tasks
 from mmtl_jax.core.tree import all_finite
-from mmtl_jax.core.types import Batch, Features, Ragged
+from mmtl_jax.core.types import Batch, Features, Fused, Ragged
 from mmtl_jax.model import MultiModalMultiTask, drop_modalities
 from tests import quick
 
@@ -164,6 +164,51 @@ def test_a_model_that_reads_single_modalities_neither_fuses_nor_shares():
     model = make_model({'transcript': 'speech'})
     parameters = quick.parameters(model, make_batch(), train=False)['params']
     assert set(parameters) == {'encoders', 'heads'}
+
+
+class Rebuilding(nn.Module):
+    """A fusion with two objectives: a loss of each row, and one that only counts."""
+
+    @nn.compact
+    def __call__(self, features, *, train: bool) -> Fused:
+        """Returns the sum of the modalities' widest entries."""
+        fused = fusion.Sum(width=WIDTH)(features, train=train)
+        loss = jnp.mean(jnp.square(fused.tokens), axis=(1, 2))
+        return Fused(fused.tokens, fused.mask, objectives={'size': loss, 'count': jnp.ones_like(loss)})
+
+
+def test_a_task_learns_an_objective_of_the_fusion():
+    task = tasks.auxiliary('small', objective='size')
+    model = make_model(
+        {'topic': 'fused', 'small': task.reads}, fusion=Rebuilding(), heads={'topic': Echo(), 'small': task.head}
+    )
+    variables = quick.parameters(model, make_batch(), train=False)
+    assert set(variables['params']['heads']) == {'topic'}
+
+    @quick.jit
+    def run():
+        z = model.apply(variables, make_batch(), train=False, method='features')
+        return z, model.apply(variables, z, train=False, method='predict')
+
+    z, predictions = run()
+    assert set(z) == {'fused', 'fused/size'}, 'an objective that no task learns goes no further'
+    assert type(z['fused']) is Features
+    np.testing.assert_array_equal(predictions['small'], z['fused/size'])
+    np.testing.assert_allclose(z['fused/size'], np.mean(np.square(z['fused'].tokens), axis=(1, 2)), rtol=1e-6)
+
+
+def test_an_objective_alone_needs_no_sharing():
+    task = tasks.auxiliary('size')
+    model = make_model({'size': task.reads}, fusion=Rebuilding(), heads={'size': task.head})
+    assert set(quick.parameters(model, make_batch(), train=False)['params']) == {'encoders', 'fusion'}
+
+
+@pytest.mark.parametrize(('module', 'there'), [(Rebuilding(), r"\['count', 'size'\]"), (fusion.Sum(WIDTH), r'\[\]')])
+def test_an_objective_that_the_fusion_lacks_is_named(module, there):
+    task = tasks.auxiliary('latent', objective='kl')
+    model = make_model({'latent': task.reads}, fusion=module, heads={'latent': task.head})
+    with pytest.raises(ValueError, match=f"task 'latent' learns the objective 'kl', but the fusion has {there}"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
 
 
 def test_modalities_are_dropped_at_their_rates_and_one_is_left():

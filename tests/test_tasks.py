@@ -39,6 +39,7 @@ FACTORIES = [
     for name in tasks.__all__
     if inspect.isfunction(getattr(tasks, name))
     and inspect.signature(getattr(tasks, name)).return_annotation is tasks.Task
+    and name != 'auxiliary'  # It has neither labels nor scores; see the test of its own.
 ]
 
 
@@ -217,6 +218,17 @@ def test_words_of_perfect_answers():
     for kind, words in expected.items():
         task = build({'name': kind, **SPECS[kind]}, tasks, task='t')
         assert task.describe(row(task.scorer.reduce(perfect(kind)), 0), row(TARGETS[kind], 0)) == words
+
+
+def test_an_auxiliary_task_hands_on_what_the_fusion_gives():
+    task = build({'name': 'auxiliary', 'objective': 'kl'}, tasks, task='latent')
+    assert (task.name, task.reads, task.primary, task.scorer) == ('latent', 'fused/kl', '', None)
+    assert build({'name': 'auxiliary'}, tasks, task='cca').reads == 'fused/cca', 'the name of the task is the default'
+    losses = jnp.arange(ROWS, dtype=jnp.float32)
+    assert not task.head.init(jax.random.key(0), losses, train=True)
+    predictions = task.head.apply({}, losses, train=True)
+    np.testing.assert_array_equal(task.loss(predictions, np.zeros(ROWS, np.float32)), losses)
+    assert task.metrics(predictions, None, LABELLED) == {}
 
 
 def test_ctc_without_vocabulary_scores_ids():

@@ -3,6 +3,7 @@
 Missing inputs, missing labels and padded rows are masks, never shapes, so that one compiled step serves every batch.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -38,6 +39,17 @@ class Features:
     tokens: Array
     mask: Array
     maps: tuple[Array, ...] = ()
+
+
+@struct.dataclass
+class Fused(Features):
+    """Features from a fusion that learns something by itself, such as to reconstruct what it joined.
+
+    Attributes:
+      objectives: name -> `[B]`, a loss of each row, never negative; 0 where a row has nothing to learn from.
+    """
+
+    objectives: dict[str, Array] = dataclasses.field(default_factory=dict)
 
 
 @struct.dataclass

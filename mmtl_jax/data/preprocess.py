@@ -21,7 +21,7 @@ class Field:
 
     Attributes:
       path: 'inputs/<modality>' or 'targets/<task>', with '/<name>' for one of several arrays of a target.
-      key: the key of the example.
+      key: the key of the example; None for a target that says nothing: it is 0, and every row has it.
       ragged: sequences of different lengths; None infers it (ids and frames are, pictures and tables are not).
       max_length: the longest sequence; None derives it from the data.
       truncate: cut longer sequences instead of raising.
@@ -32,7 +32,7 @@ class Field:
     """
 
     path: str
-    key: str
+    key: str | None
     ragged: bool | None = None
     max_length: int | None = None
     truncate: bool = False
@@ -57,6 +57,8 @@ class Field:
         Raises:
           ValueError: it is not an array of numbers.
         """
+        if self.key is None:
+            return np.zeros((), np.float32)
         value = example.get(self.key)
         if value is None or is_missing(value):
             return None
@@ -161,7 +163,8 @@ class Preprocess:
                 known = available
         known = known.union(*(step.writes for step in (*self.augment, *self.eval_steps)))
         for field in self.fields:
-            _check_key(field.key, known, f'the {field.words}', source)
+            if field.key is not None:
+                _check_key(field.key, known, f'the {field.words}', source)
 
 
 def build_preprocess(
@@ -177,7 +180,8 @@ def build_preprocess(
 
     Args:
       inputs: modality -> key, or a mapping with 'key' and attributes of `Field`.
-      targets: task -> key, a mapping with 'key', or a mapping of such for a target of several arrays.
+      targets: task -> key, a mapping with 'key', a mapping of such for a target of several arrays, or an empty mapping
+        for a task that learns without labels.
       steps: transform specs, run once per example; deterministic, their results are cached.
       augment: transform specs of training, run on every visit; random or not.
       eval_steps: transform specs of evaluation, run on every visit: the deterministic counterpart of `augment`, such
@@ -207,6 +211,8 @@ def _fields(path: str, specs: Mapping[str, Any]) -> Iterable[Field]:
             yield Field(f'{path}/{name}', spec)
         elif isinstance(spec, Mapping) and isinstance(spec.get('key'), str) and set(spec) <= FIELD_OPTIONS:
             yield Field(f'{path}/{name}', **spec)
+        elif isinstance(spec, Mapping) and not spec and path == 'targets':
+            yield Field(f'{path}/{name}', None)
         elif isinstance(spec, Mapping) and 'key' not in spec and path != 'inputs' and spec:
             yield from _fields(f'{path}/{name}', spec)
         else:

@@ -17,11 +17,13 @@ class Classification(nn.Module):
       num_classes: number of classes.
       hidden: sizes of hidden layers; none gives a linear classifier.
       dropout_rate: applied to the input of every layer.
+      distribution: the predictions are the logits of one; fusions of decisions join them by it.
     """
 
     num_classes: int
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    distribution = 'categorical'
 
     @nn.compact
     def __call__(self, features: Features | Mapping[str, Features], *, train: bool) -> Array:

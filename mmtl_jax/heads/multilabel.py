@@ -17,11 +17,13 @@ class MultiLabel(nn.Module):
       num_labels: number of labels, each on or off by itself.
       hidden: sizes of hidden layers; none gives a linear readout.
       dropout_rate: applied to the input of every layer.
+      distribution: the predictions are the logits of one per label; fusions of decisions join them by it.
     """
 
     num_labels: int
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    distribution = 'bernoulli'
 
     @nn.compact
     def __call__(self, features: Features | Mapping[str, Features], *, train: bool) -> Array:

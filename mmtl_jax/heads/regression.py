@@ -17,11 +17,13 @@ class Regression(nn.Module):
       num_outputs: how many numbers a row has.
       hidden: sizes of hidden layers; none gives a linear readout.
       dropout_rate: applied to the input of every layer.
+      distribution: the predictions are the means of one per number; fusions of decisions join them by it.
     """
 
     num_outputs: int = 1
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    distribution = 'normal'
 
     @nn.compact
     def __call__(self, features: Features | Mapping[str, Features], *, train: bool) -> Array:

@@ -3,10 +3,11 @@
 A factory makes a `Task` from plain values, and raises a `ValueError` that names the task for those that do not fit.
 """
 
+from mmtl_jax.tasks.auxiliary import auxiliary
 from mmtl_jax.tasks.base import Scorer, Task
 from mmtl_jax.tasks.contrastive import contrastive
 from mmtl_jax.tasks.ctc import ctc
 from mmtl_jax.tasks.labels import classification, multilabel
 from mmtl_jax.tasks.regression import regression
 
-__all__ = ['Scorer', 'Task', 'classification', 'contrastive', 'ctc', 'multilabel', 'regression']
+__all__ = ['Scorer', 'Task', 'auxiliary', 'classification', 'contrastive', 'ctc', 'multilabel', 'regression']

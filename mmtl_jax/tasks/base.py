@@ -33,9 +33,10 @@ class Task:
       loss: predictions, targets -> `[B]`.
       metrics: predictions, targets, weights `[B]` -> {name: (sum, count)}.
       scorer: scores of a whole split, or None.
-      primary: the metric or score that stands for the task.
+      primary: the metric or score that stands for the task; '' for a task that only helps the others.
       higher_is_better: direction of `primary`.
-      reads: 'fused', or the modality or modalities whose features the head takes before fusion.
+      reads: 'fused'; the modality or modalities whose features the head takes before fusion; or 'fused/<objective>',
+        a loss that the fusion gives.
       class_names: what the classes or labels are called; empty if they have numbers only.
       describe: one row's reduced output and its target -> both in words, for reports; or None.
     """

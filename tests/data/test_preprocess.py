@@ -224,6 +224,15 @@ def test_missing_cells_and_optional_entries_are_kept():
     assert batch.targets['retrieval']['table'].tolist() == [1, -1]
 
 
+def test_a_target_without_a_key_says_nothing_and_every_row_has_it():
+    rows = prepare(row(label=None), targets={'shape': 'label', 'reconstruction': {}})
+    ((_, batch),) = data.eval_loader(rows, batch_size=3, layout=data.make_layout(rows), num_threads=0)
+    np.testing.assert_array_equal(batch.targets['reconstruction'], np.zeros(3, np.float32))
+    # The last row is padding.
+    assert batch.labelled['reconstruction'].tolist() == [True, True, False]
+    assert batch.labelled['shape'].tolist() == [True, False, False]
+
+
 def number():
     return lambda example: {**example, 'id_number': 4}
 
