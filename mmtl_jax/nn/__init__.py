@@ -1,6 +1,6 @@
 """Floor 1: layers that two or more packages or several encoders use."""
 
-from mmtl_jax.nn.attention import SelfAttention
+from mmtl_jax.nn.attention import Attention, SelfAttention
 from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
 from mmtl_jax.nn.dropout import channel_dropout
 from mmtl_jax.nn.front_end import LogMel
@@ -8,13 +8,15 @@ from mmtl_jax.nn.initializers import conv_kernel
 from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
 from mmtl_jax.nn.pooling import AttentionPooling, masked_mean
-from mmtl_jax.nn.positions import rotate
+from mmtl_jax.nn.positions import rotate, sinusoids
 from mmtl_jax.nn.recurrent import LSTM
-from mmtl_jax.nn.transformer import TransformerBlock
+from mmtl_jax.nn.transformer import AttentionBlock, TransformerBlock
 
 __all__ = [
     'LSTM',
     'MLP',
+    'Attention',
+    'AttentionBlock',
     'AttentionPooling',
     'DepthwiseConv',
     'FeedForward',
@@ -28,4 +30,5 @@ __all__ = [
     'masked_mean',
     'masked_softmax',
     'rotate',
+    'sinusoids',
 ]

@@ -1,11 +1,13 @@
 """Masked multi-head attention."""
 
 import functools
+import math
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array
-from mmtl_jax.nn.masking import fill_masked
+from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.positions import rotate
 
 
@@ -45,3 +47,44 @@ class SelfAttention(nn.Module):
             attention_fn=rotary_attention if self.rotary else nn.dot_product_attention,
             name='attention',
         )(fill_masked(tokens, mask), mask=mask[:, None, None, :])
+
+
+class Attention(nn.Module):
+    """Multi-head attention from queries to a context (Vaswani et al. 2017, 1706.03762, eq. 1), with its weights.
+
+    softmax(Q Kᵀ / sqrt(d)) V for each head of size d = width / num_heads, rounded up. A row without any real token in
+    its context gets zero. The softmax is taken in float32.
+
+    Attributes:
+      num_heads: number of heads.
+      dropout_rate: dropout on the attention weights.
+      dtype: of the other arithmetic.
+    """
+
+    num_heads: int = 4
+    dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, queries: Array, context: Array, context_mask: Array, *, train: bool) -> tuple[Array, Array]:
+        """Returns `[B, Q, D]` and the weights `[B, num_heads, Q, N]`, before dropout.
+
+        Args:
+          queries: `[B, Q, D]`.
+          context: `[B, N, C]`.
+          context_mask: `[B, N]` bool.
+          train: whether dropout acts.
+        """
+        size = -(-queries.shape[-1] // self.num_heads)
+        heads = functools.partial(nn.DenseGeneral, (self.num_heads, size), dtype=self.dtype)
+        context = fill_masked(context, context_mask)
+        query = heads(name='query')(queries) / math.sqrt(size)
+        # No bias: it would add the same to every score of a query, which a softmax does not see.
+        key = heads(use_bias=False, name='key')(context)
+        value = heads(name='value')(context)
+        scores = jnp.einsum('bqhd,bnhd->bhqn', query, key)
+        weights = masked_softmax(scores.astype(jnp.float32), context_mask[:, None, None])
+        dropped = nn.Dropout(self.dropout_rate, deterministic=not train)(weights).astype(value.dtype)
+        attended = jnp.einsum('bhqn,bnhd->bqhd', dropped, value)
+        output = nn.DenseGeneral(queries.shape[-1], axis=(-2, -1), dtype=self.dtype, name='out')(attended)
+        return fill_masked(output, jnp.any(context_mask, axis=1)), weights

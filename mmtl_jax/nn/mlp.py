@@ -1,6 +1,7 @@
 """Fully connected layers."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array
 from mmtl_jax.nn.dropout import channel_dropout
@@ -34,15 +35,17 @@ class FeedForward(nn.Module):
     Attributes:
       expansion: hidden width over input width.
       dropout_rate: dropout after the activation and after the second layer.
+      dtype: of the arithmetic.
     """
 
     expansion: int = 4
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns the same shape as `x` `[B, N, D]`."""
         width = x.shape[-1]
-        x = nn.swish(nn.Dense(self.expansion * width)(x))
-        x = nn.Dense(width)(channel_dropout(self.dropout_rate, train=train)(x))
+        x = nn.swish(nn.Dense(self.expansion * width, dtype=self.dtype)(x))
+        x = nn.Dense(width, dtype=self.dtype)(channel_dropout(self.dropout_rate, train=train)(x))
         return channel_dropout(self.dropout_rate, train=train)(x)

@@ -1,4 +1,4 @@
-"""Positions for attention: rotations of queries and keys."""
+"""Positions for attention: rotations of queries and keys, and waves to add to tokens."""
 
 import jax.numpy as jnp
 
@@ -29,3 +29,12 @@ def rotate(heads: Array) -> Array:
     sin, cos = jnp.sin(phases).astype(heads.dtype), jnp.cos(phases).astype(heads.dtype)
     first, second = jnp.split(heads, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+
+def sinusoids(length: int, width: int) -> Array:
+    """Returns `[length, width]`, sines and then cosines of the positions, to be added (1706.03762, section 3.5).
+
+    Channel i is a permutation of the paper's order, which puts sines and cosines in turn.
+    """
+    phases = angles(length, -(-width // 2))
+    return jnp.concatenate([jnp.sin(phases), jnp.cos(phases)], axis=-1)[:, :width]
