@@ -4,6 +4,36 @@ A fusion is a linen module `(features, *, train) -> Features` with a field `widt
 and any missing subset: an absent modality is an all-False row of its mask.
 """
 
+from mmtl_jax.fusion.bilinear import MFB, MLB, MUTAN
+from mmtl_jax.fusion.bottleneck import Bottleneck
+from mmtl_jax.fusion.cross_attention import CrossAttention
+from mmtl_jax.fusion.early import Early
+from mmtl_jax.fusion.film import FiLM
+from mmtl_jax.fusion.gated import Gated
+from mmtl_jax.fusion.hierarchical import Hierarchical
+from mmtl_jax.fusion.multiplicative import Multiplicative
+from mmtl_jax.fusion.non_local_gate import NonLocalGate
+from mmtl_jax.fusion.perceiver import Perceiver
 from mmtl_jax.fusion.simple import Concat, Mean, Sum, Weighted
+from mmtl_jax.fusion.tensor import LowRank, TensorFusion
 
-__all__ = ['Concat', 'Mean', 'Sum', 'Weighted']
+__all__ = [
+    'MFB',
+    'MLB',
+    'MUTAN',
+    'Bottleneck',
+    'Concat',
+    'CrossAttention',
+    'Early',
+    'FiLM',
+    'Gated',
+    'Hierarchical',
+    'LowRank',
+    'Mean',
+    'Multiplicative',
+    'NonLocalGate',
+    'Perceiver',
+    'Sum',
+    'TensorFusion',
+    'Weighted',
+]

@@ -1,4 +1,4 @@
-"""What fusions of one vector per modality share: pooling, projection, what stands for an absent modality, the result."""
+"""What fusions of one vector per modality share: pooling, projection, learned stand-ins, the result."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -77,8 +77,8 @@ def check_fields(fusion: nn.Module, features: Mapping[str, Features]):
         raise ValueError('a fusion needs at least one modality, got none.')
     if len(features) < fusion.least:
         raise ValueError(
-            f'{type(fusion).__name__} joins two or more modalities, got only {next(iter(features))!r}; '
-            'for one, take Concat, Mean, Sum or Weighted.'
+            f'{type(fusion).__name__} joins two or more modalities, got only {min(features)!r}; for one, take Concat, '
+            'Mean, Sum or Weighted.'
         )
     if fusion.absent not in ABSENT:
         raise ValueError(f'{type(fusion).__name__}: absent must be one of {ABSENT}, got {fusion.absent!r}.')
@@ -135,8 +135,12 @@ def project_all(
 
 def stand_in(fusion: nn.Module, modality: str, vector: Array, present: Array) -> Array:
     """Returns `vector` `[B, D]`, and one learned vector in the rows that are not `present` `[B]`."""
-    learned = fusion.param(f'absent_{modality}', nn.initializers.normal(1.0), vector.shape[-1:])
-    return jnp.where(present[:, None], vector, learned[None].astype(vector.dtype))
+    return jnp.where(present[:, None], vector, learned_vector(fusion, modality, vector.shape[-1], vector.dtype)[None])
+
+
+def learned_vector(fusion: nn.Module, modality: str, width: int, dtype: jnp.dtype) -> Array:
+    """Returns what stands for `modality` where a row lacks it, `[width]`."""
+    return fusion.param(f'absent_{modality}', nn.initializers.normal(1.0), (width,)).astype(dtype)
 
 
 def someone(present: Array) -> Array:

@@ -15,8 +15,11 @@ from tests import quick
 WIDTH = 6
 # Which tokens each of six rows has: all three, no image, no text, no audio, none, one token each.
 TOKENS = {'image': [2, 0, 2, 1, 0, 1], 'text': [3, 2, 0, 3, 0, 1], 'audio': [1, 4, 4, 0, 0, 1]}
-WIDTHS = {'image': 5, 'text': 3, 'audio': 6}
+# A fourth, for the test of other numbers of modalities.
+MORE_TOKENS = TOKENS | {'table': [2, 0, 1, 2, 0, 1]}
+WIDTHS = {'image': 5, 'text': 3, 'audio': 6, 'table': 4}
 ROWS, EMPTY = 6, 4
+SMALL = {'depth': 1, 'num_heads': 2, 'expansion': 2}
 
 # One row per fusion and variant: arguments beside the width.
 CASES = {
@@ -25,18 +28,64 @@ CASES = {
     'Mean': {},
     'Sum': {},
     'Weighted': {},
+    'Weighted, token': {'absent': 'token'},
+    'Gated': {},
+    'FiLM': {},
+    'FiLM, token': {'modulated': 'text', 'absent': 'token'},
+    'Multiplicative': {'factor_width': 4},
+    'Multiplicative, vector': {'form': 'vector'},
+    'Multiplicative, scalar': {'form': 'scalar', 'absent': 'token'},
+    'MLB': {'rank': 5},
+    'MFB': {'factors': 2},
+    'MUTAN': {'factor_width': 4, 'core_width': 5, 'rank': 2},
+    'TensorFusion': {'factor_width': 2},
+    'LowRank': {'rank': 3},
+    'LowRank, token': {'rank': 3, 'absent': 'token'},
+    'Hierarchical': {},
+    'Early': SMALL,
+    'Early, tokens': {**SMALL, 'pooling': 'none', 'absent': 'token'},
+    'CrossAttention': {**SMALL, 'self_depth': 0},
+    'CrossAttention, tokens': {**SMALL, 'pooling': 'none', 'absent': 'token'},
+    'Bottleneck': SMALL,
+    'Bottleneck, as published': {**SMALL, 'self_attention': True, 'pooling': 'none'},
+    'Perceiver': {**SMALL, 'num_latents': 3, 'num_reads': 2},
+    'Perceiver, tokens': {**SMALL, 'num_latents': 3, 'pooling': 'none', 'absent': 'token'},
+    'NonLocalGate': {},
+    'NonLocalGate, tokens': {'pooling': 'none', 'num_heads': 2},
 }
+# What takes seconds to compile, and does little that another case does not.
+SLOW = {'Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens'}
+# What needs two modalities; for the others, one is enough.
+JOIN_TWO = {
+    *('Gated', 'FiLM', 'Multiplicative', 'MLB', 'MFB', 'MUTAN', 'TensorFusion', 'LowRank', 'Hierarchical'),
+    *('CrossAttention', 'Bottleneck', 'NonLocalGate'),
+}
+TRANSFORMERS = {'Early', 'CrossAttention', 'Bottleneck', 'Perceiver'}
+
+
+def marked(names, slow: set[str]) -> list:
+    """Returns parameters, those of which the class or the name is `slow` with the marker."""
+    return [pytest.param(name, marks=pytest.mark.slow) if {name, name.split(',')[0]} & slow else name for name in names]
 
 
 def encoded(fill: float = 0.0, modalities: tuple[str, ...] = tuple(TOKENS)) -> dict[str, Features]:
     """Returns features of unequal widths and lengths, with `fill` in masked positions."""
     features = {}
     for seed, modality in enumerate(modalities):
-        lengths = np.array(TOKENS[modality])
+        lengths = np.array(MORE_TOKENS[modality])
         mask = np.arange(max(lengths))[None] < lengths[:, None]
         tokens = np.random.default_rng(seed).normal(size=(*mask.shape, WIDTHS[modality]))
         features[modality] = Features(np.where(mask[..., None], tokens, fill).astype(np.float32), mask)
     return features
+
+
+def drawn(module, features) -> dict:
+    """Returns random variables, biases and learned vectors among them."""
+    noise = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda leaf: leaf + noise.normal(scale=0.1, size=leaf.shape).astype(leaf.dtype),
+        quick.parameters(module, features, train=False),
+    )
 
 
 class Case:
@@ -44,7 +93,7 @@ class Case:
 
     def __init__(self, name: str):
         self.fusion = getattr(fusion, name.split(',')[0])(width=WIDTH, dropout_rate=0.5, **CASES[name])
-        self.variables = quick.parameters(self.fusion, encoded(), train=False)
+        self.variables = drawn(self.fusion, encoded())
         self.traces = 0
         self._step = quick.jit(jax.grad(self._objective, argnums=(0, 1), has_aux=True, allow_int=True))
         self._train = quick.jit(self._apply_in_training)
@@ -74,7 +123,7 @@ class Case:
 case_of = functools.cache(Case)
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=marked(CASES, SLOW))
 def case(request) -> Case:
     return case_of(request.param)
 
@@ -136,20 +185,69 @@ def test_rows_do_not_see_each_other(case):
 
 
 def test_the_order_of_the_modalities_does_not_matter(case):
-    def apply(features):
-        # The modalities of a closure keep their order; those of an argument jit would sort.
-        return quick.jit(lambda: case.fusion.apply(case.variables, features, train=False))()
+    def program(order):
+        # An argument jit would sort; the order of the dictionary made inside stays.
+        def apply(features):
+            return case.fusion.apply(case.variables, {name: features[name] for name in order}, train=False)
 
-    backwards = dict(reversed(encoded().items()))
-    assert list(backwards) != list(encoded())
-    np.testing.assert_array_equal(apply(backwards).tokens, apply(encoded()).tokens)
+        return jax.jit(apply).lower(encoded()).as_text()
+
+    assert program(TOKENS) == program([*TOKENS][::-1])
 
 
-def test_one_modality_is_enough(case):
+def test_one_modality_is_enough_or_told_to_be_too_few(case):
     features = encoded(modalities=('audio',))
-    variables = quick.parameters(case.fusion, features, train=False)
-    fused = jax.eval_shape(lambda: case.fusion.apply(variables, features, train=False))
-    assert fused.tokens.shape[-1] == WIDTH
+
+    def init():
+        return case.fusion.init_with_output(jax.random.key(0), features, train=False)[0]
+
+    name = type(case.fusion).__name__
+    if name in JOIN_TWO:
+        with pytest.raises(ValueError, match=f"^{name} joins two or more modalities, got only 'audio'; for one, take"):
+            jax.eval_shape(init)
+    else:
+        assert jax.eval_shape(init).tokens.shape[-1] == WIDTH
+
+
+def check_gradients(module, variables, features):
+    """Asserts that the gradient of the real outputs is finite and reaches every parameter, in a compiled step."""
+
+    def objective(variables, features):
+        fused = module.apply(variables, features, train=False)
+        return jnp.sum(jnp.where(fused.mask[..., None], jnp.sin(fused.tokens.astype(jnp.float32) + 0.1), 0)), fused
+
+    gradients, fused = quick.jit(jax.grad(objective, has_aux=True))(variables, features)
+    for path, gradient in flatten_with_paths(gradients).items():
+        assert gradient.dtype == jnp.float32, path
+        assert np.isfinite(gradient).all(), path
+        assert np.max(np.abs(gradient)) > 1e-6, path
+    return fused
+
+
+@pytest.mark.parametrize('name', marked(CASES, TRANSFORMERS | {name for name in CASES if ',' in name}))
+def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
+    features, plain = encoded(modalities=('text', 'audio')), case_of(name).fusion
+    module = plain.clone(dtype=jnp.bfloat16)
+    variables = drawn(module, features)
+    fused = check_gradients(module, variables, features)
+    assert fused.tokens.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(fused.mask.any(axis=1), np.arange(ROWS) != EMPTY)
+    one = jax.tree.map(lambda array: array[:1], features)
+    exact = quick.jit(lambda: module.clone(dtype=None).apply(variables, one, train=False))()
+    assert exact.tokens.dtype == jnp.float32
+    # bfloat16 has 8 bits, a relative 1/256 per operation on numbers around one.
+    error = np.abs(fused.tokens[:1].astype(jnp.float32) - exact.tokens)[exact.mask]
+    assert np.max(error) < 0.1
+    assert np.median(error) < 0.03
+
+
+@pytest.mark.parametrize('name', marked(fusion.__all__, TRANSFORMERS | {'NonLocalGate'}))
+def test_four_modalities(name):
+    case = case_of(name)
+    features = encoded(modalities=tuple(MORE_TOKENS))
+    fused = check_gradients(case.fusion, drawn(case.fusion, features), features)
+    assert all_finite(fused)
+    np.testing.assert_array_equal(fused.mask.any(axis=1), np.arange(ROWS) != EMPTY)
 
 
 def test_dropout_acts_in_training_only_by_its_own_rng(case):
@@ -172,7 +270,8 @@ def test_train_has_no_default(case):
     ('features', 'arguments', 'message'),
     [
         ({}, {}, 'a fusion needs at least one modality, got none'),
-        (encoded(), {'pooling': 'max'}, r"\w+: pooling must be one of \('attention', 'mean'\), got 'max'"),
+        (encoded(), {'pooling': 'max'}, r"\w+: pooling must be one of \('attention', 'mean'.*\), got 'max'"),
+        (encoded(), {'absent': 'zero'}, r"\w+: absent must be one of \('neutral', 'token'\), got 'zero'"),
     ],
 )
 def test_bad_input_is_told_in_one_sentence(name, features, arguments, message):
