@@ -10,6 +10,7 @@ from mmtl_jax.pretrained.content import content_hash
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.image import image_classifier
 from mmtl_jax.pretrained.locate import locate
+from mmtl_jax.pretrained.preprocessing import ImagePreprocessing, read_preprocessing
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.speech import speech_preprocessing
 from mmtl_jax.pretrained.tokenizer import read_tokenizer
@@ -21,6 +22,7 @@ from mmtl_jax.pretrained.weights import read_weights, write_weights
 from mmtl_jax.pretrained.whisper import whisper
 
 __all__ = [
+    'ImagePreprocessing',
     'Tower',
     'bert',
     'clip_image',
@@ -31,6 +33,7 @@ __all__ = [
     'image_classifier',
     'load',
     'locate',
+    'read_preprocessing',
     'read_tokenizer',
     'read_weights',
     'resnet',

@@ -16,9 +16,10 @@ from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import CLIPImage, CLIPText
 from mmtl_jax.pretrained.cache import Weights, open_weights
-from mmtl_jax.pretrained.image import image_tower, pixel_fields
+from mmtl_jax.pretrained.image import image_tower
 from mmtl_jax.pretrained.names import DENSE, Entry, NameTable, leading
 from mmtl_jax.pretrained.originals import layer_entries, prefix_of
+from mmtl_jax.pretrained.preprocessing import pixel_fields
 from mmtl_jax.pretrained.tower import Tower, make_projected_tower
 from mmtl_jax.pretrained.weights import read_config
 

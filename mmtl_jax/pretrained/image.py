@@ -9,12 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmtl_jax.core.files import read_json
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.heads import Classification
 from mmtl_jax.pretrained.names import CONV, Entry, NameTable
 from mmtl_jax.pretrained.tower import Tower, make_projected_tower
-from mmtl_jax.pretrained.weights import weights_file
 
 EXAMPLE_SIDE = 32
 COUNTERS = '*.num_batches_tracked'
@@ -35,14 +33,6 @@ def batch_norm_entries(original: str, path: str) -> list[Entry]:
         Entry(f'{original}.running_mean', f'batch_stats/{path}/mean'),
         Entry(f'{original}.running_var', f'batch_stats/{path}/var'),
     ]
-
-
-def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
-    """Returns the encoder's `mean` and `deviation` from the `preprocessor_config.json` beside the weights, if any."""
-    file = weights_file(path).parent / 'preprocessor_config.json'
-    config = read_json(file) if file.is_file() else {}
-    names = {'mean': 'image_mean', 'deviation': 'image_std'}
-    return {field: tuple(config[name]) for field, name in names.items() if name in config}
 
 
 def image_tower(encoder: nn.Module, names: NameTable, path: str | Path, **options: Any) -> Tower:

@@ -10,8 +10,9 @@ from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ResNet
 from mmtl_jax.encoders.resnet import FIRST_BOTTLENECK, STAGE_SIZES
 from mmtl_jax.pretrained.cache import Weights, open_weights
-from mmtl_jax.pretrained.image import COUNTERS, batch_norm_entries, conv_entry, image_tower, pixel_fields
+from mmtl_jax.pretrained.image import COUNTERS, batch_norm_entries, conv_entry, image_tower
 from mmtl_jax.pretrained.names import Entry, NameTable
+from mmtl_jax.pretrained.preprocessing import pixel_fields
 from mmtl_jax.pretrained.tower import Tower
 from mmtl_jax.pretrained.weights import read_config
 

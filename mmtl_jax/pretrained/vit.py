@@ -10,9 +10,10 @@ from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ViT
 from mmtl_jax.pretrained.cache import Weights, open_weights
-from mmtl_jax.pretrained.image import image_tower, pixel_fields
+from mmtl_jax.pretrained.image import image_tower
 from mmtl_jax.pretrained.names import Entry, NameTable, heads_in, split
 from mmtl_jax.pretrained.originals import layer_entries
+from mmtl_jax.pretrained.preprocessing import pixel_fields
 from mmtl_jax.pretrained.tower import Tower
 from mmtl_jax.pretrained.weights import read_config
 

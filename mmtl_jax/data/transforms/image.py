@@ -7,10 +7,20 @@ from mmtl_jax.data.transforms.base import Example, Transform, check_rate, is_mis
 
 # Rec. 601 luma, as PIL and torchvision weigh the channels.
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+EDGES = ('longer', 'shorter', 'both')
 
 
-def resize(key: str, size: int, *, fill: int = 255, square: bool = True, margin: int = 0) -> Transform:
-    """Scales the longer side to `size` pixels (bicubic).
+def resize(
+    key: str,
+    size: int,
+    *,
+    fill: int = 255,
+    square: bool = True,
+    margin: int = 0,
+    edge: str = 'longer',
+    resample: str = 'bicubic',
+) -> Transform:
+    """Scales the longer side to `size` pixels; or the shorter one, or both, as published image towers expect.
 
     Args:
       key: a uint8 picture.
@@ -18,16 +28,36 @@ def resize(key: str, size: int, *, fill: int = 255, square: bool = True, margin:
       fill: colour of what is added, 255 is white.
       square: pad the shorter side around the centre, giving `[size, size, 3]`.
       margin: pixels of `fill` that are left free on each side.
+      edge: which side gets `size` pixels: 'longer', 'shorter' or, stretching the picture, 'both'. Nothing is added to
+        what 'shorter' and 'both' make; the length of the longer side is rounded down, as torchvision does.
+      resample: a filter of PIL: 'bicubic', 'bilinear', 'lanczos', 'box', 'hamming' or 'nearest'.
+
+    Raises:
+      ValueError: an unknown edge or filter, or a margin that leaves no pixel or that 'longer' alone has.
     """
     if size - 2 * margin < 1:
         raise ValueError(f'resize: size {size} leaves no pixel inside a margin of {margin}.')
+    if edge not in EDGES or (margin and edge != 'longer'):
+        raise ValueError(f"resize: edge must be one of {EDGES}, and 'longer' with a margin, got {edge!r}.")
+    filters = {entry.name.lower(): entry for entry in Image.Resampling}
+    if resample not in filters:
+        raise ValueError(f'resize: resample must be one of {", ".join(filters)}, got {resample!r}.')
+
+    def scale(image: np.ndarray, height: int, width: int, reducing_gap: float | None = None) -> np.ndarray:
+        picture = Image.fromarray(image).resize((width, height), filters[resample], reducing_gap=reducing_gap)
+        return np.asarray(picture)
 
     def function(image: np.ndarray) -> np.ndarray:
         _check_rgb('resize', image)
         height, width = image.shape[:2]
-        scale = (size - 2 * margin) / max(height, width)
-        inner = max(1, round(height * scale)), max(1, round(width * scale))
-        scaled = np.asarray(Image.fromarray(image).resize(inner[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0))
+        if edge == 'both':
+            return scale(image, size, size)
+        if edge == 'shorter':
+            shorter = min(height, width)
+            return scale(image, int(size * height / shorter), int(size * width / shorter))
+        ratio = (size - 2 * margin) / max(height, width)
+        inner = max(1, round(height * ratio)), max(1, round(width * ratio))
+        scaled = scale(image, *inner, reducing_gap=3.0)
         if not square:
             return scaled
         canvas = np.full((size, size, image.shape[2]), fill, np.uint8)

@@ -29,6 +29,19 @@ def test_resize_pads_to_a_white_square():
     assert (with_margin[:, -2:] == 255).all()
 
 
+def test_resize_by_the_shorter_side_or_both():
+    for image in (picture(10, 20), picture(20, 10)):
+        shorter = run({'name': 'resize', 'key': 'image', 'size': 7, 'edge': 'shorter'}, {'image': image})['image']
+        assert shorter.shape == (7 * image.shape[0] // 10, 7 * image.shape[1] // 10, 3)
+        both = run({'name': 'resize', 'key': 'image', 'size': 7, 'edge': 'both', 'resample': 'box'}, {'image': image})
+        assert both['image'].shape == (7, 7, 3)
+    for wrong in ({'edge': 'width'}, {'edge': 'both', 'margin': 1}):
+        with pytest.raises(ValueError, match=r"edge must be one of .*'both'\), and 'longer' with a margin, got"):
+            run({'name': 'resize', 'key': 'image', 'size': 7, **wrong}, {})
+    with pytest.raises(ValueError, match=r"resample must be one of nearest, .*, got 'cubic'"):
+        run({'name': 'resize', 'key': 'image', 'size': 7, 'resample': 'cubic'}, {})
+
+
 def test_random_crop_is_a_window_of_the_padded_picture():
     image = picture(9, 9)
     padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), constant_values=7)
