@@ -24,16 +24,6 @@ from mmtl_jax.data.transforms.corruptions_image import (
 )
 from mmtl_jax.data.transforms.corruptions_table import table_dropout, table_noise
 from mmtl_jax.data.transforms.corruptions_text import text_deletion, text_swap, text_typos
-from mmtl_jax.data.transforms.corruptions_audio import audio_dropout, audio_masks, audio_snr
-from mmtl_jax.data.transforms.corruptions_image import (
-    image_blur,
-    image_contrast,
-    image_noise,
-    image_occlusion,
-    image_rotation,
-)
-from mmtl_jax.data.transforms.corruptions_table import table_dropout, table_noise
-from mmtl_jax.data.transforms.corruptions_text import text_deletion, text_swap, text_typos
 from mmtl_jax.data.transforms.image import (
     centre_crop,
     colour_jitter,
@@ -61,19 +51,11 @@ __all__ = [
     'audio_dropout',
     'audio_masks',
     'audio_snr',
-    'audio_dropout',
-    'audio_masks',
-    'audio_snr',
     'centre_crop',
     'characters',
     'colour_jitter',
     'frequency_shift',
     'hashed_ngrams',
-    'image_blur',
-    'image_contrast',
-    'image_noise',
-    'image_occlusion',
-    'image_rotation',
     'image_blur',
     'image_contrast',
     'image_noise',
@@ -97,12 +79,7 @@ __all__ = [
     'table_dropout',
     'table_noise',
     'text_deletion',
-    'table_dropout',
-    'table_noise',
-    'text_deletion',
     'text_identity',
-    'text_swap',
-    'text_typos',
     'text_swap',
     'text_typos',
     'time_stretch',
