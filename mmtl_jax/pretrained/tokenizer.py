@@ -10,6 +10,13 @@ import tokenizers
 
 from mmtl_jax.core.files import read_json
 from mmtl_jax.data.tokenizers import published_encoder
+from mmtl_jax.pretrained.locate import locate
+
+# In the order in which a folder is searched.
+FILES = ('tokenizer.json', 'vocab.txt', 'vocab.json')
+# What CLIP's authors take for a word before byte pairs are merged; end of word is marked by a suffix.
+CLIP_WORDS = r"""<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
+CLIP_START, CLIP_END, END_OF_WORD = '<|startoftext|>', '<|endoftext|>', '</w>'
 
 
 def read_tokenizer(
@@ -21,7 +28,8 @@ def read_tokenizer(
     `max_length`.
 
     Args:
-      path: a folder with `tokenizer.json`, or with `vocab.txt` for BERT's word pieces; or one of these files.
+      path: what `locate` understands, and there a folder with `tokenizer.json`, with `vocab.txt` for BERT's word
+        pieces, or with `vocab.json` and `merges.txt` for CLIP's byte pairs; or one of these files.
       vocab_size: rows of the model's embedding, `tower.encoder.vocab_size`; another number of entries is an error.
       max_length: ids that a text keeps, special tokens included.
 
@@ -33,13 +41,15 @@ def read_tokenizer(
 
 def tokenizer_json(path: str | Path, *, vocab_size: int | None = None) -> str:
     """Returns a tokenizer as the text of a `tokenizer.json`, for the record of a run; arguments as above."""
-    path = Path(path)
-    candidates = [path / 'tokenizer.json', path / 'vocab.txt'] if path.is_dir() else [path]
+    path = locate(path)
+    candidates = [path / name for name in FILES] if path.is_dir() else [path]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
     if file is None:
-        raise ValueError(f'there is no tokenizer at {path}; expected tokenizer.json or vocab.txt.')
+        raise ValueError(f'there is no tokenizer at {path}; expected {", ".join(FILES[:-1])} or {FILES[-1]}.')
+    read = {'vocab.json': _byte_pairs, 'merges.txt': _byte_pairs}.get(file.name)
+    read = read or (_word_pieces if file.suffix == '.txt' else lambda file: tokenizers.Tokenizer.from_file(str(file)))
     try:
-        model = _word_pieces(file) if file.suffix == '.txt' else tokenizers.Tokenizer.from_file(str(file))
+        model = read(file)
     # The library raises bare exceptions.
     except Exception as error:
         raise ValueError(f'{file} is cut off, damaged or no tokenizer ({error}); get it again.') from error
@@ -91,4 +101,30 @@ def _word_pieces(file: Path) -> tokenizers.Tokenizer:
     model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
     model.post_processor = tokenizers.processors.BertProcessing(('[SEP]', ids['[SEP]']), ('[CLS]', ids['[CLS]']))
     model.add_special_tokens([token for token in ('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]') if token in ids])
+    return model
+
+
+def _byte_pairs(file: Path) -> tokenizers.Tokenizer:
+    """Returns CLIP's tokenizer over the entries of `vocab.json` and the pairs of `merges.txt`, one a line."""
+    folder = file.parent
+    ids = read_json(folder / 'vocab.json')
+    if CLIP_START not in ids or CLIP_END not in ids:
+        raise ValueError(f"without {CLIP_START} and {CLIP_END} it is not CLIP's, and needs a tokenizer.json")
+    lines = (folder / 'merges.txt').read_text(encoding='utf-8').split('\n')
+    merges = [tuple(line.split()) for line in lines if line.strip() and not line.startswith('#version')]
+    pairs = tokenizers.models.BPE(ids, merges, end_of_word_suffix=END_OF_WORD, unk_token=CLIP_END)
+    model = tokenizers.Tokenizer(pairs)
+    clean = tokenizers.normalizers
+    model.normalizer = clean.Sequence([clean.NFC(), clean.Replace(tokenizers.Regex(r'\s+'), ' '), clean.Lowercase()])
+    words = tokenizers.pre_tokenizers
+    model.pre_tokenizer = words.Sequence(
+        [
+            words.Split(tokenizers.Regex(CLIP_WORDS), behavior='removed', invert=True),
+            words.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    model.post_processor = tokenizers.processors.RobertaProcessing(
+        (CLIP_END, ids[CLIP_END]), (CLIP_START, ids[CLIP_START]), trim_offsets=False, add_prefix_space=False
+    )
+    model.add_special_tokens([CLIP_START, CLIP_END])
     return model

@@ -50,6 +50,64 @@ def test_a_file_of_the_library_loses_its_padding_and_truncation(folder):
     assert tokens(read_tokenizer(folder, max_length=5), text) == ['[CLS]', 'a', 'ze', '##bra', '[SEP]']
 
 
+MERGES = ['s t', 'a m', 'st am', 'stam p</w>', 't h', 'th e</w>', "' s</w>", '1 9</w>']
+TEXTS = {
+    'The  STAMP': ['the</w>', 'stamp</w>'],
+    "stamp's 19": ['stamp</w>', "'s</w>", '1</w>', '9</w>'],
+    'ºst': ['Â', 'º', 'st</w>'],
+    '': [],
+}
+
+
+@pytest.fixture
+def byte_pairs(tmp_path):
+    """A folder with CLIP's two files, and its entries: bytes, bytes at the end of a word, merged pairs."""
+    letters = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    entries = [
+        *letters,
+        *(f'{letter}</w>' for letter in letters),
+        *(pair.replace(' ', '') for pair in MERGES),
+        'st</w>',
+    ]
+    entries += ['<|startoftext|>', '<|endoftext|>']
+    merges = '\n'.join(['#version: 0.2', *MERGES, 's t</w>'])
+    (tmp_path / 'vocab.json').write_text(json.dumps({entry: i for i, entry in enumerate(entries)}))
+    (tmp_path / 'merges.txt').write_text(f'{merges}\n', encoding='utf-8')
+    return tmp_path, entries
+
+
+def test_byte_pairs_of_clip(byte_pairs):
+    folder, entries = byte_pairs
+    for path in (folder, folder / 'vocab.json', folder / 'merges.txt'):
+        encode = read_tokenizer(path, vocab_size=len(entries))
+        for text, expected in TEXTS.items():
+            found = [entries[index] for index in encode(text)]
+            assert found == ['<|startoftext|>', *expected, '<|endoftext|>'], text
+    encode = read_tokenizer(folder, max_length=3)
+    assert [entries[index] for index in encode('the stamp')] == ['<|startoftext|>', 'the</w>', '<|endoftext|>']
+
+
+def test_byte_pairs_are_those_of_the_original_library(byte_pairs):
+    transformers = pytest.importorskip('transformers', reason='pip install mmtl_jax[parity]')
+    folder, entries = byte_pairs
+    original, encode = transformers.CLIPTokenizer.from_pretrained(folder), read_tokenizer(folder)
+    original.save_pretrained(folder / 'again')
+    again = read_tokenizer(folder / 'again', vocab_size=len(entries))
+    assert not (folder / 'again' / 'vocab.json').exists()
+    for text in (*TEXTS, "A\tSTAMP of 1963: it's ½ d — Österreich!", 'e\u0301 日本', 'a <|endoftext|> b'):
+        assert encode(text).tolist() == again(text).tolist() == original(text)['input_ids'], text
+
+
+def test_byte_pairs_that_are_not_whole_are_told(byte_pairs):
+    folder, _ = byte_pairs
+    (folder / 'merges.txt').unlink()
+    with pytest.raises(ValueError, match=r'vocab\.json is cut off, damaged or no tokenizer \(.*merges\.txt'):
+        read_tokenizer(folder)
+    (folder / 'vocab.json').write_text('{"a": 0}')
+    with pytest.raises(ValueError, match=r'without <\|startoftext\|> and <\|endoftext\|> it is not CLIP'):
+        read_tokenizer(folder)
+
+
 def test_a_tokenizer_of_another_vocabulary_size_is_told(folder):
     with pytest.raises(ValueError, match='has 11 entries, but the model embeds 12; give the tokenizer that belongs'):
         read_tokenizer(folder, vocab_size=12)
