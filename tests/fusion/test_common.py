@@ -9,7 +9,7 @@ import pytest
 
 from mmtl_jax import fusion
 from mmtl_jax.core.tree import all_finite, flatten_with_paths
-from mmtl_jax.core.types import Features
+from mmtl_jax.core.types import Features, Fused
 from tests import quick
 
 WIDTH = 6
@@ -20,6 +20,8 @@ MORE_TOKENS = TOKENS | {'table': [2, 0, 1, 2, 0, 1]}
 WIDTHS = {'image': 5, 'text': 3, 'audio': 6, 'table': 4}
 ROWS, EMPTY = 6, 4
 SMALL = {'depth': 1, 'num_heads': 2, 'expansion': 2}
+
+DECISIONS = ('DecisionAverage', 'DecisionWeighted', 'ProductOfExperts', 'Stacking')
 
 # One row per fusion and variant: arguments beside the width.
 CASES = {
@@ -52,13 +54,20 @@ CASES = {
     'Perceiver, tokens': {**SMALL, 'num_latents': 3, 'pooling': 'none', 'absent': 'token'},
     'NonLocalGate': {},
     'NonLocalGate, tokens': {'pooling': 'none', 'num_heads': 2},
+    **{name: {} for name in DECISIONS},
+    'Autoencoder': {},
+    'Variational': {},
+    'Factorized': {},
+    'MatrixFactorization': {},
+    'DeepCCA': {'components': 3},
+    'DeepBeliefNetwork': {},
 }
 # What takes seconds to compile, and does little that another case does not.
 SLOW = {'Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens'}
 # What needs two modalities; for the others, one is enough.
 JOIN_TWO = {
     *('Gated', 'FiLM', 'Multiplicative', 'MLB', 'MFB', 'MUTAN', 'TensorFusion', 'LowRank', 'Hierarchical'),
-    *('CrossAttention', 'Bottleneck', 'NonLocalGate'),
+    *('CrossAttention', 'Bottleneck', 'NonLocalGate', 'DeepCCA'),
 }
 TRANSFORMERS = {'Early', 'CrossAttention', 'Bottleneck', 'Perceiver'}
 
@@ -79,13 +88,10 @@ def encoded(fill: float = 0.0, modalities: tuple[str, ...] = tuple(TOKENS)) -> d
     return features
 
 
-def drawn(module, features) -> dict:
-    """Returns random variables, biases and learned vectors among them."""
-    noise = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda leaf: leaf + noise.normal(scale=0.1, size=leaf.shape).astype(leaf.dtype),
-        quick.parameters(module, features, train=False),
-    )
+def learned(fused: Features) -> jax.Array:
+    """Returns a scalar of what a fusion learns by itself, 0 where that is nothing."""
+    objectives = fused.objectives if isinstance(fused, Fused) else {}
+    return sum((jnp.sum(jnp.sin(values)) for values in objectives.values()), jnp.float32(0))
 
 
 class Case:
@@ -93,7 +99,7 @@ class Case:
 
     def __init__(self, name: str):
         self.fusion = getattr(fusion, name.split(',')[0])(width=WIDTH, dropout_rate=0.5, **CASES[name])
-        self.variables = drawn(self.fusion, encoded())
+        self.variables = quick.parameters(self.fusion, encoded(), noise=0.1, train=False)
         self.traces = 0
         self._step = quick.jit(jax.grad(self._objective, argnums=(0, 1), has_aux=True, allow_int=True))
         self._train = quick.jit(self._apply_in_training)
@@ -101,12 +107,13 @@ class Case:
     def _objective(self, variables, features):
         """Returns a scalar, and the fused features.
 
-        The scalar sees every real token, and all tokens of a row without any, which must give no gradient by itself.
+        The scalar sees every real token, all tokens of a row without any, which must give no gradient by itself, and
+        what the fusion learns by itself.
         """
         self.traces += 1
         fused = self.fusion.apply(variables, features, train=False)
         seen = fused.mask | ~fused.mask.any(axis=1, keepdims=True)
-        return jnp.sum(jnp.where(seen[..., None], jnp.sin(fused.tokens + 0.1), 0)), fused
+        return jnp.sum(jnp.where(seen[..., None], jnp.sin(fused.tokens + 0.1), 0)) + learned(fused), fused
 
     def _apply_in_training(self, variables, features, key):
         return self.fusion.apply(variables, features, train=True, rngs={'dropout': key})
@@ -214,7 +221,8 @@ def check_gradients(module, variables, features):
 
     def objective(variables, features):
         fused = module.apply(variables, features, train=False)
-        return jnp.sum(jnp.where(fused.mask[..., None], jnp.sin(fused.tokens.astype(jnp.float32) + 0.1), 0)), fused
+        seen = jnp.where(fused.mask[..., None], jnp.sin(fused.tokens.astype(jnp.float32) + 0.1), 0)
+        return jnp.sum(seen) + learned(fused), fused
 
     gradients, fused = quick.jit(jax.grad(objective, has_aux=True))(variables, features)
     for path, gradient in flatten_with_paths(gradients).items():
@@ -228,7 +236,7 @@ def check_gradients(module, variables, features):
 def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
     features, plain = encoded(modalities=('text', 'audio')), case_of(name).fusion
     module = plain.clone(dtype=jnp.bfloat16)
-    variables = drawn(module, features)
+    variables = quick.parameters(module, features, noise=0.1, train=False)
     fused = check_gradients(module, variables, features)
     assert fused.tokens.dtype == jnp.bfloat16
     np.testing.assert_array_equal(fused.mask.any(axis=1), np.arange(ROWS) != EMPTY)
@@ -245,7 +253,7 @@ def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
 def test_four_modalities(name):
     case = case_of(name)
     features = encoded(modalities=tuple(MORE_TOKENS))
-    fused = check_gradients(case.fusion, drawn(case.fusion, features), features)
+    fused = check_gradients(case.fusion, quick.parameters(case.fusion, features, noise=0.1, train=False), features)
     assert all_finite(fused)
     np.testing.assert_array_equal(fused.mask.any(axis=1), np.arange(ROWS) != EMPTY)
 
@@ -275,6 +283,8 @@ def test_train_has_no_default(case):
     ],
 )
 def test_bad_input_is_told_in_one_sentence(name, features, arguments, message):
+    if not {*arguments} <= {*getattr(fusion, name).__dataclass_fields__}:
+        pytest.skip('some have no learned vector for an absent modality.')
     module = getattr(fusion, name)(width=WIDTH, **arguments)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: module.init(jax.random.key(0), features, train=False))

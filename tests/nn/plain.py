@@ -55,6 +55,27 @@ def attention(p: Parameters, x, *, rotary: bool = False):
     return np.einsum('hqk,khe,hed->qd', weights, value, p['out']['kernel']) + p['out']['bias']
 
 
+def attention_to(p: Parameters, queries, context):
+    """Returns softmax(Q Kᵀ / sqrt(d)) V of queries to a context, and the softmax; zero for an empty context."""
+    query, value = (
+        np.einsum('nd,dhe->nhe', x, p[name]['kernel']) + p[name]['bias']
+        for name, x in (('query', queries), ('value', context))
+    )
+    if not len(context):
+        return np.zeros_like(queries), np.zeros((query.shape[1], len(queries), 0))
+    key = np.einsum('nd,dhe->nhe', context, p['key']['kernel'])
+    weights = softmax(np.einsum('qhe,khe->hqk', query, key) / np.sqrt(query.shape[-1]))
+    return np.einsum('hqk,khe,hed->qd', weights, value, p['out']['kernel']) + p['out']['bias'], weights
+
+
+def attention_block(p: Parameters, x, context=None):
+    """Returns what a block makes of tokens that attend to a context, or to themselves."""
+    queries = layer_norm(p['norm'], x)
+    context = queries if context is None else layer_norm(p['context_norm'], context)
+    x = x + attention_to(p['attention'], queries, context)[0]
+    return x + feed_forward(p['feed_forward'], layer_norm(p['feed_forward_norm'], x))
+
+
 def rotary_attention(p: Parameters, x):
     return attention(p, x, rotary=True)
 

@@ -26,37 +26,11 @@ def inputs(fill: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     return queries, np.where(MASK[..., None], context, np.float32(fill))
 
 
-def drawn(layer, *arguments, **options):
-    """Returns random variables, biases and scales away from 0 and 1 among them."""
-    noise = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda leaf: leaf + noise.normal(scale=0.1, size=leaf.shape).astype(leaf.dtype),
-        quick.parameters(layer, *arguments, **options),
-    )
-
-
-def plain_attention(p, queries, context):
-    """Returns softmax(Q Kᵀ / sqrt(d)) V of one row, without its padding, and the softmax."""
-    query = np.einsum('nd,dhe->nhe', queries, p['query']['kernel']) + p['query']['bias']
-    key = np.einsum('nd,dhe->nhe', context, p['key']['kernel'])
-    value = np.einsum('nd,dhe->nhe', context, p['value']['kernel']) + p['value']['bias']
-    weights = plain.softmax(np.einsum('qhe,khe->hqk', query, key) / np.sqrt(query.shape[-1]))
-    return np.einsum('hqk,khe,hed->qd', weights, value, p['out']['kernel']) + p['out']['bias'], weights
-
-
-def plain_block(p, tokens, context=None):
-    """Returns one row of a block, without its padding; `context` None is self-attention."""
-    queries = plain.layer_norm(p['norm'], tokens)
-    context = queries if context is None else plain.layer_norm(p['context_norm'], context)
-    tokens = tokens + plain_attention(p['attention'], queries, context)[0]
-    return tokens + plain.feed_forward(p['feed_forward'], plain.layer_norm(p['feed_forward_norm'], tokens))
-
-
 # With 6 channels and 4 heads, a head has 2 channels: more than 6 in all.
 @pytest.mark.parametrize('num_heads', [2, 4])
 def test_attention_agrees_with_its_formula_whatever_is_masked(num_heads):
     layer = nn.Attention(num_heads=num_heads)
-    variables = drawn(layer, *inputs(), MASK, train=False)
+    variables = quick.parameters(layer, *inputs(), MASK, noise=0.1, train=False)
 
     @quick.jit
     def step(queries, context):
@@ -70,7 +44,7 @@ def test_attention_agrees_with_its_formula_whatever_is_masked(num_heads):
     jax.tree.map(np.testing.assert_array_equal, step(*inputs(np.nan)), ((by_queries, by_context), (output, weights)))
     for row, (queries, context) in enumerate(zip(*inputs(), strict=True)):
         if MASK[row].any():
-            expected, expected_weights = plain_attention(variables['params'], queries, context[MASK[row]])
+            expected, expected_weights = plain.attention_to(variables['params'], queries, context[MASK[row]])
             np.testing.assert_allclose(output[row], expected, **CLOSE)
             np.testing.assert_allclose(weights[row][..., MASK[row]], expected_weights, **CLOSE)
         np.testing.assert_array_equal(weights[row][..., ~MASK[row]], 0)
@@ -80,7 +54,7 @@ def test_attention_agrees_with_its_formula_whatever_is_masked(num_heads):
 
 def test_a_row_without_a_context_gets_zero():
     layer = nn.Attention(num_heads=2)
-    variables = drawn(layer, *inputs(), MASK, train=False)
+    variables = quick.parameters(layer, *inputs(), MASK, noise=0.1, train=False)
     output, weights = quick.jit(lambda: layer.apply(variables, *inputs(np.inf), MASK, train=False))()
     np.testing.assert_array_equal(output[2], 0)
     np.testing.assert_array_equal(weights[2], 0)
@@ -93,20 +67,20 @@ def test_block_agrees_with_its_formula(crossed):
     # Without a context the tokens attend to the first of themselves.
     mask = MASK if crossed else np.arange(3)[None] < LENGTHS[:, None]
     arguments = (queries, mask, context) if crossed else (queries, mask)
-    variables = drawn(block, *arguments, train=False)
+    variables = quick.parameters(block, *arguments, noise=0.1, train=False)
     output, _ = quick.jit(lambda: block.apply(variables, *arguments, train=False))()
     for row, real in enumerate(mask):
         if real.any():
             given = (queries[row], context[row][real]) if crossed else (queries[row][real],)
             got = output[row] if crossed else output[row][real]
-            np.testing.assert_allclose(got, plain_block(variables['params'], *given), **CLOSE)
+            np.testing.assert_allclose(got, plain.attention_block(variables['params'], *given), **CLOSE)
     assert all_finite(output)
 
 
 def test_block_with_dropout_and_in_bfloat16():
     block = nn.AttentionBlock(num_heads=2, dropout_rate=0.5, dtype=jnp.bfloat16)
     queries, context = inputs()
-    variables = drawn(block, queries, MASK, context, train=False)
+    variables = quick.parameters(block, queries, MASK, context, noise=0.1, train=False)
 
     @quick.jit
     def run(key):
@@ -120,7 +94,7 @@ def test_block_with_dropout_and_in_bfloat16():
     assert np.max(np.abs(plainly - dropped)) > 1e-2
     # What is recorded are the weights before dropout: they still add up to 1.
     np.testing.assert_allclose(np.sum(weights, axis=-1)[MASK.any(axis=1)], 1, atol=1e-6)
-    row = plain_block(variables['params'], queries[0], context[0][MASK[0]])
+    row = plain.attention_block(variables['params'], queries[0], context[0][MASK[0]])
     # bfloat16 has 8 bits: 1/256 per operation on numbers around one.
     np.testing.assert_allclose(plainly[0], row, atol=0.1)
 

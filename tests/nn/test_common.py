@@ -49,12 +49,7 @@ class Case:
         arguments, self.plain = CASES[name]
         self.layer = getattr(nn, name.split(',')[0])(**arguments)
         self.off = {'train': False} if 'train' in inspect.signature(self.layer.__call__).parameters else {}
-        # Biases and scales away from 0 and 1, so that a forgotten one shows.
-        noise = np.random.default_rng(1)
-        self.variables = jax.tree.map(
-            lambda leaf: leaf + noise.normal(scale=0.1, size=leaf.shape).astype(leaf.dtype),
-            quick.parameters(self.layer, tokens(), MASK, **self.off),
-        )
+        self.variables = quick.parameters(self.layer, tokens(), MASK, noise=0.1, **self.off)
         self._step = quick.jit(jax.grad(self._objective, argnums=(0, 1), has_aux=True))
 
     def _objective(self, variables, values, mask):
