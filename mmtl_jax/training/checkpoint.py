@@ -122,7 +122,11 @@ def _leaves(tree: PyTree) -> list:
 
 def _raw_keys(state: PyTree) -> dict[str, PyTree]:
     """Returns the state as a dict of its fields, with the random key as plain integers, which any format can hold."""
-    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    fields = {
+        field.name: getattr(state, field.name)
+        for field in dataclasses.fields(state)
+        if field.metadata.get('pytree_node', True)
+    }
     key = fields['key']
     if isinstance(key, jax.ShapeDtypeStruct):
         raw = jax.eval_shape(jax.random.key_data, key)

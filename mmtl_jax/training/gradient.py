@@ -146,6 +146,8 @@ def make_measure(
 
     def measure(state: TrainState, batch: Batch) -> dict[str, Array]:
         shared, done = forward(state, batch, jax.random.fold_in(state.key, state.step))
+        if jacobian.level == 'parameters' and not jax.tree.leaves(shared_parameters(state.trained)):
+            return {'gramian': jnp.zeros((len(tasks), len(tasks))), 'active': done.active}
         gramian, active = sound_gramian(shared.gradients(done.cotangents).gramian(), done.active)
         return {'gramian': gramian, 'active': active}
 
@@ -168,14 +170,15 @@ def make_forward(
             through = functools.partial(at_features, **options)
 
     def forward(state: TrainState, batch: Batch, key: Array) -> tuple[Shared, Pass]:
-        shared = through(objective, shared_parameters(state.params), state.variables, batch, key)
+        trained, whole = state.trained, objective.completed(state.params)
+        shared = through(whole, shared_parameters(trained), state.variables, batch, key)
 
         def through_heads(heads, floats):
             features = shared.layout.join(floats, shared.rest)
-            return objective.losses({'heads': heads}, shared.variables, features, batch, key)
+            return whole.losses({'heads': heads}, shared.variables, features, batch, key)
 
         floats = shared.layout.distribute(shared.floats)
-        losses, back, measured = jax.vjp(through_heads, state.params['heads'], floats, has_aux=True)
+        losses, back, measured = jax.vjp(through_heads, trained['heads'], floats, has_aux=True)
         # A head reaches no other task's loss, so that one pass gives all tasks their own gradients. Without the barrier
         # XLA merges it into each of the checks below, and compiles for longer.
         heads, cotangents = jax.lax.optimization_barrier(back(jnp.ones_like(losses)))

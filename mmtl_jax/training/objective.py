@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,7 @@ from flax import struct
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.losses import hide_unlabelled
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.freezing import join
 
 
 @struct.dataclass
@@ -58,6 +60,14 @@ class Objective:
     features: Callable[..., tuple[PyTree, PyTree]]
     share: Callable[..., tuple[PyTree, PyTree]]
     losses: Callable[..., tuple[Array, Measured]]
+
+    def completed(self, params: PyTree) -> 'Objective':
+        """Returns the same as functions of what is trained alone; what is frozen they take from `params`."""
+
+        def complete(function: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
+            return lambda trained, *inputs: function(join(trained, {name: params[name] for name in trained}), *inputs)
+
+        return Objective(complete(self.features), complete(self.share), complete(self.losses))
 
 
 def make_objective(model: nn.Module, tasks: Sequence[Task]) -> Objective:

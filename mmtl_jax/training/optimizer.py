@@ -1,9 +1,9 @@
-"""Optimizers by optax name, with schedule, decay mask, clipping and learning rates by path."""
+"""Optimizers by optax name, with schedule, decay mask, clipping, learning rates by path, and what is frozen."""
 
 import inspect
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -11,6 +11,23 @@ import optax
 from mmtl_jax.core.build import check_arguments
 from mmtl_jax.core.tree import path_string
 from mmtl_jax.core.types import PyTree
+from mmtl_jax.training.freezing import freezing
+from mmtl_jax.training.rates import rates
+from mmtl_jax.training.schedules import schedule_of
+
+
+class Optimizer(NamedTuple):
+    """An `optax.GradientTransformation` that says what it freezes, so that no gradient need be computed for it.
+
+    Attributes:
+      init: parameters -> state; all of them, or the trained part alone.
+      update: (gradients, state, parameters) -> (updates, state); of both, all, or the trained part alone.
+      freeze: expressions of the paths of the parameters that it leaves as they are.
+    """
+
+    init: Callable[..., Any]
+    update: Callable[..., Any]
+    freeze: tuple[str, ...] = ()
 
 
 def make_schedule(
@@ -30,7 +47,7 @@ def make_schedule(
     if not 0.0 <= warmup < 1.0:
         raise ValueError(f'warmup is a share of the run in [0, 1), got {warmup}.')
     if isinstance(schedule, Mapping):
-        return _from_optax(schedule)
+        return schedule_of(schedule)
     rising = int(warmup * num_steps)
     falling = max(num_steps - rising, 1)
     shapes = {
@@ -50,10 +67,13 @@ def make_optimizer(
     weight_decay: float | None = None,
     decay_exclude: str = r'(bias|scale|embedding)$',
     clip_norm: float | None = None,
-    rate_by_path: Mapping[str, float] | None = None,
+    rate_by_path: Mapping[str, float | Mapping[str, Any]] | None = None,
+    layer_decay: Mapping[str, float] | None = None,
+    unfreeze: Mapping[str, int] | None = None,
+    freeze: Sequence[str] = (),
     **arguments: Any,
-) -> optax.GradientTransformation:
-    """Returns the optimizer.
+) -> Optimizer:
+    """Returns the optimizer; expressions are regular ones, matched from the start of a parameter's path.
 
     Args:
       name: any optimizer of optax, such as `adamw`.
@@ -61,12 +81,17 @@ def make_optimizer(
       weight_decay: passed on where given; the optimizer must take it.
       decay_exclude: parameters whose path matches this expression are not decayed.
       clip_norm: largest global norm of the gradient, or None.
-      rate_by_path: expression -> factor on the learning rate of the parameters whose path it matches from its start,
-        such as `{'encoders/speech': 0.5}`; the first match counts, each must match something.
+      rate_by_path: expression -> factor on the learning rate, such as `{'encoders/speech': 0.5}`, or a schedule of it,
+        `{'name': <optax schedule>, ...}`; the first match counts, each must match something.
+      layer_decay: path of an encoder -> factor on the learning rate from each of its layers to the one before; see
+        `layers.decay_factors`.
+      unfreeze: expression -> the step from which on the parameters are trained; until then they stay to the bit, though
+        their gradients are computed and their moments grow. The first match counts, each must match something.
+      freeze: expressions of the parameters that stay to the bit: no gradient, no state. Each must match something.
       **arguments: passed on to optax.
 
     Raises:
-      ValueError: an unknown optimizer or argument, or an expression that matches no parameter.
+      ValueError: an unknown optimizer or argument; from `init`, an expression that matches no parameter.
     """
     factory = getattr(optax, name, None)
     if not callable(factory) or 'learning_rate' not in inspect.signature(factory).parameters:
@@ -78,42 +103,12 @@ def make_optimizer(
     check_arguments(name, factory, {'learning_rate': schedule, **arguments})
     stages = [] if clip_norm is None else [optax.clip_by_global_norm(clip_norm)]
     stages.append(factory(learning_rate=schedule, **arguments))
-    if rate_by_path:
-        stages.append(scale_by_path(rate_by_path))
-    return optax.chain(*stages)
-
-
-def scale_by_path(factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """Returns a transformation that multiplies each update by the factor of the first expression that matches."""
-
-    def factor_of(path: str) -> float:
-        return next((factor for pattern, factor in factors.items() if re.match(pattern, path)), 1.0)
-
-    def init(params):
-        paths = [path_string(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-        for pattern in factors:
-            if not any(re.match(pattern, path) for path in paths):
-                groups = sorted({'/'.join(path.split('/')[:2]) for path in paths})
-                raise ValueError(f'rate_by_path {pattern!r} matches no parameter; there are {groups}.')
-        return optax.EmptyState()
-
-    def update(updates, state, params=None):
-        del params
-        scaled = jax.tree_util.tree_map_with_path(lambda path, u: u * factor_of(path_string(path)), updates)
-        return scaled, state
-
-    return optax.GradientTransformation(init, update)
+    stages += rates(rate_by_path, layer_decay, unfreeze)
+    if isinstance(freeze, str):
+        raise ValueError(f'freeze is a sequence of expressions, got the text {freeze!r}; put it in brackets.')
+    chain = optax.chain(*stages)
+    return Optimizer(*(freezing(chain, freeze) if freeze else chain), tuple(freeze))
 
 
 def _match(params: PyTree, predicate) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: predicate(path_string(path)), params)
-
-
-def _from_optax(spec: Mapping[str, Any]) -> optax.Schedule:
-    arguments = dict(spec)
-    name = arguments.pop('name', None)
-    factory = getattr(optax.schedules, str(name), None)
-    if not callable(factory):
-        raise ValueError(f'no schedule {name!r} in optax.schedules.')
-    check_arguments(name, factory, arguments)
-    return factory(**arguments)

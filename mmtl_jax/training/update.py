@@ -16,6 +16,7 @@ from mmtl_jax.balancing import Balancer
 from mmtl_jax.core.tree import path_string
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.freezing import join
 from mmtl_jax.training.gradient import Outcome
 from mmtl_jax.training.objective import make_objective, shared_parameters
 from mmtl_jax.training.state import TrainState
@@ -30,8 +31,8 @@ def make_update(
 ) -> Callable[[TrainState, PyTree, Outcome], tuple[TrainState, dict[str, Any]]]:
     """Returns the pure function `(state, gradients, outcome) -> (state, measures)`.
 
-    A task that sat out keeps its head and its head's optimizer state to the bit; if the summed gradient was not
-    finite, everything stays as it was, but for the step number.
+    A task that sat out keeps its head and its head's optimizer state to the bit, and a parameter whose update is 0 is
+    kept so too; if the summed gradient was not finite, everything stays as it was, but for the step number.
 
     Args:
       tasks: in the order of the loss vector.
@@ -41,10 +42,13 @@ def make_update(
     """
     names = [task.name for task in tasks]
 
-    def update(state: TrainState, gradients: PyTree, outcome: Outcome) -> tuple[TrainState, dict[str, Any]]:
+    def update(whole: TrainState, gradients: PyTree, outcome: Outcome) -> tuple[TrainState, dict[str, Any]]:
+        # What is frozen is left out of the branches below, which would copy it.
+        state = whole.replace(params=whole.trained)
+
         def move() -> TrainState:
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-            params = optax.apply_updates(state.params, updates)
+            params = add_updates(state.params, updates)
             after = state.replace(
                 params=params,
                 variables=outcome.variables,
@@ -59,7 +63,7 @@ def make_update(
         after = jax.lax.cond(finite, move, lambda: state).replace(
             step=state.step + 1, bad_run=jnp.where(outcome.bad, state.bad_run + 1, run)
         )
-        return after, {
+        return after.replace(params=join(after.params, whole.params)), {
             'losses': outcome.losses,
             'counts': outcome.counts,
             'weights': outcome.weights,
@@ -99,8 +103,15 @@ def moving_average(average: PyTree, params: PyTree, step: Array, decay: float | 
     """Returns the average after this step; early on it forgets faster, so that it never lags behind a young model."""
     if average is None:
         return None
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return optax.incremental_update(params, average, 1.0 - decay)
+    rate = 1.0 - jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    # The average of what stays as it is must be just that, which no rounding of two products gives.
+    return jax.tree.map(lambda old, new: jnp.where(new == old, new, old + rate * (new - old)), average, params)
+
+
+def add_updates(params: PyTree, updates: PyTree) -> PyTree:
+    """Like `optax.apply_updates`, but what gets 0 stays to the bit: a sum would change -0.0 and numbers below 1e-38."""
+    sums = optax.apply_updates(params, updates)
+    return jax.tree.map(lambda old, update, new: jnp.where(update == 0, old, new), params, updates, sums)
 
 
 def keep_idle_heads(before: TrainState, after: TrainState, sound: dict[str, Array]) -> TrainState:

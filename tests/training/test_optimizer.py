@@ -1,5 +1,8 @@
 """The optimizer is optax's own; what is added to it does what it says."""
 
+import json
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -69,6 +72,41 @@ def test_rates_by_path():
     np.testing.assert_allclose(update['heads']['kind']['kernel'], -0.05)
 
 
+def rates_over_steps(steps, **options):
+    """Returns the learning rates of the encoder's kernel and of the head's, step by step."""
+    optimizer = make_optimizer('sgd', optax.constant_schedule(1.0), **options)
+    state, gradients, found = optimizer.init(PARAMS), jax.tree.map(jnp.ones_like, PARAMS), []
+    for _ in range(steps):
+        updates, state = optimizer.update(gradients, state, PARAMS)
+        found.append([-float(updates['encoders']['text']['kernel'][0]), -float(updates['heads']['kind']['kernel'][0])])
+    return found
+
+
+def test_a_rate_may_be_a_schedule_whose_steps_json_made_text():
+    spec = {'name': 'piecewise_constant_schedule', 'init_value': 1.0, 'boundaries_and_scales': {2: 0.5, 3: 0.5}}
+    rates = {'encoders/text': spec, 'heads': 0.1}
+    found = rates_over_steps(5, rate_by_path=json.loads(json.dumps(rates)))
+    np.testing.assert_allclose(found, [[1, 0.1], [1, 0.1], [0.5, 0.1], [0.25, 0.1], [0.25, 0.1]])
+
+
+def test_rates_multiply():
+    rising = {'name': 'linear_schedule', 'init_value': 0.0, 'end_value': 1.0, 'transition_steps': 4}
+    found = rates_over_steps(4, rate_by_path={'encoders': rising, 'heads': 0.5}, unfreeze={'encoders': 2, 'heads': 1})
+    np.testing.assert_allclose(found, [[0, 0], [0, 0.5], [0.5, 0.5], [0.75, 0.5]])
+
+
+def test_of_several_steps_the_first_that_matches_counts():
+    found = rates_over_steps(3, unfreeze={'encoders/text/kernel': 1, 'encoders': 2})
+    np.testing.assert_allclose(found, [[0, 1], [1, 1], [1, 1]])
+
+
+def test_a_factor_of_0_stops_what_is_not_finite():
+    optimizer = make_optimizer('sgd', optax.constant_schedule(1.0), unfreeze={'encoders': 1})
+    gradients = jax.tree.map(lambda leaf: leaf * jnp.inf, PARAMS)
+    updates, _ = optimizer.update(gradients, optimizer.init(PARAMS), PARAMS)
+    np.testing.assert_array_equal(updates['encoders']['text']['kernel'], 0.0)
+
+
 def test_clipping():
     optimizer = make_optimizer('sgd', optax.constant_schedule(1.0), clip_norm=1.0)
     update, _ = optimizer.update({'a': jnp.array([3.0, 4.0])}, optimizer.init({'a': jnp.zeros(2)}))
@@ -82,7 +120,28 @@ def test_clipping():
         (lambda: make_optimizer('adam', optax.constant_schedule(1.0), betas=0.9), "adam has no argument 'betas'"),
         (lambda: make_schedule(0.1, num_steps=5, schedule='cosin'), "no schedule 'cosin'"),
         (lambda: make_schedule(0.1, num_steps=5, warmup=1.5), 'share of the run'),
-        (lambda: zero_gradient_update(rate_by_path={'encoders/txt': 1.0}), "'encoders/txt' matches no parameter"),
+        (
+            lambda: zero_gradient_update(rate_by_path={'encoders/txt': 1.0}),
+            "rate_by_path 'encoders/txt' matches no",
+        ),
+        (lambda: zero_gradient_update(unfreeze={'encoders/txt': 1}), "unfreeze 'encoders/txt' matches no parameter"),
+        (
+            lambda: zero_gradient_update(unfreeze={'encoders': 0.5}),
+            "unfreeze gives 'encoders' the step 0.5",
+        ),
+        (lambda: zero_gradient_update(rate_by_path={'heads': {'name': 'cosin'}}), "no schedule 'cosin' in optax"),
+        (
+            lambda: zero_gradient_update(
+                rate_by_path={
+                    'heads': {
+                        'name': 'piecewise_constant_schedule',
+                        'init_value': 1.0,
+                        'boundaries_and_scales': {'soon': 0.5},
+                    }
+                }
+            ),
+            "'boundaries_and_scales' of a schedule is by steps, got \\['soon'\\]",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):
