@@ -1,6 +1,7 @@
 """Evaluates a saved run: `python -m mmtl_jax.evaluate --workdir=runs/stamps --split=test`.
 
-With `--modalities=all-subsets`, or one subset such as `--modalities=image_caption`, it is evaluated without the others.
+With `--modalities=all-subsets`, or one subset such as `--modalities=image_caption`, it is evaluated without the others;
+with `--corruptions=image:noise,speech:snr`, with inputs that get worse.
 """
 
 import contextlib
@@ -13,6 +14,14 @@ from absl import flags
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.experiment import Experiment
+from mmtl_jax.robustness import (
+    baseline_entries,
+    chosen_corruptions,
+    chosen_levels,
+    corruption_entry,
+    robustness_lines,
+    write_robustness,
+)
 from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
 from mmtl_jax.subsets import (
     ALL_SUBSETS,
@@ -22,6 +31,7 @@ from mmtl_jax.subsets import (
     worth_lines,
     write_subsets,
 )
+from mmtl_jax.training.evaluation import evaluate as evaluate_batches
 from mmtl_jax.training.evaluation import evaluate_subsets
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import split as split_rows
@@ -72,6 +82,48 @@ def evaluate_modalities(workdir: pathlib.Path, split: str, modalities: str) -> N
     report_files(written)
 
 
+def evaluate_corruptions(
+    workdir: pathlib.Path,
+    split: str,
+    corruptions: str,
+    levels: Sequence[str],
+    baseline: pathlib.Path | None = None,
+) -> None:
+    """Evaluates the best checkpoint with inputs that get worse; prints, keeps and draws the curves.
+
+    Args:
+      workdir: the run directory.
+      split: of the data.
+      corruptions: `<modality>:<corruption>`, several joined by commas.
+      levels: numbers from 0 to 1, as text.
+      baseline: directory of a run that was evaluated with the same corruptions and levels, for effective robustness.
+
+    Raises:
+      ValueError: the workdir holds no trained run, or there is no such split, modality, corruption or level.
+    """
+    experiment = saved_experiment(workdir)
+    chosen = chosen_corruptions(corruptions, sorted(experiment.model.encoders))
+    steps = chosen_levels(levels)
+    theirs = baseline_entries(baseline, split, [':'.join(pair) for pair in chosen], steps)
+    inputs = {pair: experiment.inputs.corrupt_input(split, *pair) for pair in chosen}
+    entries = {}
+    with trained(workdir, experiment) as (run, state, host):
+        clean = run.evaluate(state, split).values
+        for (modality, corruption), corrupt in inputs.items():
+            name, evaluations = f'{modality}:{corruption}', [clean]
+            for level in steps[1:]:
+                batches = experiment.inputs.eval_batches(split, split_rows(run.mesh), corrupt.at(level))
+                found = evaluate_batches(run.eval_step, state.inference, batches, experiment.tasks)
+                evaluations.append(found.values)
+                stderr_console().print(f'{name} at level {level:g} is done.')
+            transform = corrupt.spec['name']
+            entries[name] = corruption_entry(
+                experiment.tasks, modality, transform, steps, evaluations, theirs.get(name)
+            )
+    print_table(robustness_lines(entries))
+    report_files(write_robustness(workdir, split, host.best_step, experiment.tasks, entries, theirs))
+
+
 @contextlib.contextmanager
 def trained(workdir: pathlib.Path, experiment: Experiment) -> Iterator[tuple[Run, TrainState, Host]]:
     """Gives the run, the state of its best checkpoint, and the host's part of the latest.
@@ -114,10 +166,27 @@ def main() -> int:
         'Evaluate with these alone: names joined by "_", such as image_caption, or all-subsets for a table of all.',
         flag_values=values,
     )
+    flags.DEFINE_string(
+        'corruptions',
+        None,
+        'Evaluate with inputs that get worse: <modality>:<corruption>, such as image:noise, several joined by commas.',
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        'levels', ['0', '0.25', '0.5', '0.75', '1'], 'Of the corruptions, from 0 (none) to 1.', flag_values=values
+    )
+    flags.DEFINE_string(
+        'baseline', None, 'Directory of a run to compare the curves with, for effective robustness.', flag_values=values
+    )
 
     def work() -> None:
         workdir = pathlib.Path(values.workdir)
-        if values.modalities is not None:
+        if values.modalities is not None and values.corruptions is not None:
+            raise ValueError('--modalities and --corruptions are two evaluations; give one of them a time.')
+        if values.corruptions is not None:
+            baseline = None if values.baseline is None else pathlib.Path(values.baseline)
+            evaluate_corruptions(workdir, values.split, values.corruptions, values.levels, baseline)
+        elif values.modalities is not None:
             evaluate_modalities(workdir, values.split, values.modalities)
         else:
             evaluate(workdir, values.split)

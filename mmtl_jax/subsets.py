@@ -2,15 +2,14 @@
 
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.metrics import shapley_values, subsets_of
-from mmtl_jax.model import FUSED
 from mmtl_jax.reporting import shapley_bars, subset_table, write_figure
 from mmtl_jax.tasks import Task
-from mmtl_jax.training.evaluation import Evaluated
+from mmtl_jax.training.evaluation import Evaluated, is_asked
 
 ALL_SUBSETS = 'all-subsets'
 NONE = 'none'
@@ -54,12 +53,6 @@ def _split(text: str, names: frozenset[str]) -> set[str] | None:
 def subset_name(subset: Subset) -> str:
     """Returns the modalities joined by '_', 'none' for none."""
     return '_'.join(subset) or NONE
-
-
-def is_asked(task: Task, subset: Iterable[str]) -> bool:
-    """Returns whether a task has something to read: it reads the fused features, or a modality of the subset."""
-    reads = (task.reads,) if isinstance(task.reads, str) else task.reads
-    return FUSED in reads or not set(subset).isdisjoint(reads)
 
 
 def primary_scores(tasks: Sequence[Task], found: Mapping[Subset, Evaluated]) -> dict[Subset, dict[str, float]]:

@@ -85,3 +85,64 @@ def test_no_such_modality(names, trained, capsys):
     sentence = one_error(capsys)
     assert f"--modalities={names} names no subset of the run's modalities ['table', 'text']; join some" in sentence
     assert snapshot(trained) == before
+
+
+# --- inputs that get worse ---
+
+
+def test_curves_of_corruptions_and_robustness_beside_a_baseline(copy, tmp_path, capsys):
+    levels = '--levels=1,0.5'
+    baseline = shutil.copytree(copy, tmp_path / 'baseline')
+    assert call('evaluate', f'--workdir={baseline}', '--corruptions=table:noise,table:dropout', levels) == 0
+    capsys.readouterr()
+    command = (f'--workdir={copy}', '--corruptions=table:noise', levels, f'--baseline={baseline}')
+    assert call('evaluate', *command) == 0
+    table = columns(capsys.readouterr().out, 'corruption and metric')
+    assert table['corruption and metric'] == ['0', '0.5', '1', 'relative', 'effective']
+    assert list(table)[1:] == ['table:noise kind/accuracy', 'table:noise size/mae']
+    kept = json.loads((copy / 'robustness-validation.json').read_text())['corruptions']['table:noise']
+    assert (kept['levels'], kept['transform']) == ([0.0, 0.5, 1.0], 'table_noise')
+    curve = kept['values']['size/mae']
+    assert call('evaluate', f'--workdir={copy}') == 0
+    assert curve[0] == json.loads((copy / 'summary.json').read_text())['validation']['size/mae']
+    assert len(set(curve)) == 3, 'every level changes the numbers'
+    found = kept['robustness']['size/mae']
+    assert found['relative'] == pytest.approx((curve[0] + 2 * curve[1] + curve[2]) / 4)
+    # The run is its own baseline here, so that it loses as much as that.
+    assert found['effective'] == pytest.approx(0.0, abs=1e-12)
+    assert (copy / 'figures' / 'robustness_validation.png').exists()
+    assert call('evaluate', f'--workdir={copy}', '--corruptions=table:dropout', '--levels=1') == 0
+    together = json.loads((copy / 'robustness-validation.json').read_text())['corruptions']
+    assert list(together) == ['table:noise', 'table:dropout']
+    assert together['table:noise'] == kept
+    # A table without a cell is a missing table.
+    assert call('evaluate', f'--workdir={copy}', '--modalities=text') == 0
+    without = json.loads((copy / 'subsets-validation.json').read_text())['subsets']['text']['values']
+    assert together['table:dropout']['values']['kind/accuracy'][1] == without['kind/accuracy']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'sentence'),
+    [
+        (['--corruptions=noise'], r'expected <modality>:<corruption>, .*; got .noise.'),
+        (['--corruptions=table:noise,'], r"got ''"),
+        (['--corruptions=image:noise'], r"the run has no modality 'image'; it has \['table', 'text'\]"),
+        (['--corruptions=table:nois'], "no corruption 'nois'; did you mean 'noise'"),
+        (['--corruptions=table:blur'], "'table' cannot be corrupted: image_blur needs a picture .* array of float32"),
+        (['--corruptions=text:typos'], "text_typos needs a text, but 'text' is an array of int"),
+        (['--corruptions=table:noise', '--levels=0,1.5'], r"expected numbers from 0 .* to 1 .*, got '1.5'"),
+        (['--corruptions=table:noise', '--levels=much'], "got 'much'"),
+        (['--corruptions=table:noise', '--levels=nan'], "got 'nan'"),
+        (['--corruptions=table:noise', '--levels=0'], 'at least one level above 0'),
+        (['--corruptions=table:noise', '--split=tset'], "no split 'tset'"),
+        (['--corruptions=table:noise', '--baseline={run}'], r'--baseline=.* has no curve of table:noise at the levels'),
+        (['--corruptions=table:noise', '--modalities=text'], 'two evaluations; give one of them a time'),
+    ],
+)
+def test_bad_corruptions(arguments, sentence, trained, capsys):
+    before = snapshot(trained)
+    capsys.readouterr()
+    assert call('evaluate', f'--workdir={trained}', *(argument.format(run=trained) for argument in arguments)) == 1
+    found = one_error(capsys)
+    assert re.search(sentence, found), found
+    assert snapshot(trained) == before

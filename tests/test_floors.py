@@ -13,7 +13,7 @@ FLOORS = {
     **dict.fromkeys(['tasks', 'model', 'pretrained'], 3),
     **dict.fromkeys(['training', 'reporting'], 4),
     **dict.fromkeys(['experiment'], 5),
-    **dict.fromkeys(['command', 'run', 'results', 'subsets'], 6),
+    **dict.fromkeys(['command', 'run', 'results', 'robustness', 'subsets'], 6),
     **dict.fromkeys(['train', 'evaluate', 'predict'], 7),
 }
 ONLY_IN = {

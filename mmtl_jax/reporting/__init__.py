@@ -5,6 +5,7 @@ from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
 from mmtl_jax.reporting.report import write_report
+from mmtl_jax.reporting.robustness import robustness_curves
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
 from mmtl_jax.reporting.subsets import shapley_bars, subset_table
 
@@ -20,6 +21,7 @@ __all__ = [
     'gradient_norm_curves',
     'loss_curves',
     'metric_curves',
+    'robustness_curves',
     'shapley_bars',
     'spectrogram',
     'subset_table',

@@ -116,14 +116,14 @@ def draw(axes: Axes, panel: Panel, best_step: int | None = None) -> None:
     dress(axes, panel.title, panel.note)
     lines, ends = panel.lines, []
     for line in lines:
-        ends.append(_draw_line(axes, line))
-    _scale(axes, lines, panel.may_be_log)
+        ends.append(draw_line(axes, line))
+    scale(axes, lines, panel.may_be_log)
     if best_step is not None and lines and axes.get_xlim()[0] <= best_step <= axes.get_xlim()[1]:
         _mark_best(axes, lines, best_step)
-    _label_ends(axes, lines, ends)
+    label_ends(axes, lines, ends)
 
 
-def _draw_line(axes: Axes, line: Line) -> tuple[float, float]:
+def draw_line(axes: Axes, line: Line) -> tuple[float, float]:
     """Draws one line; returns the point at which it ends."""
     values = line.values
     if line.noisy:
@@ -146,7 +146,7 @@ def _draw_line(axes: Axes, line: Line) -> tuple[float, float]:
     return line.steps[-1], values[-1]
 
 
-def _scale(axes: Axes, lines: Sequence[Line], may_be_log: bool) -> None:
+def scale(axes: Axes, lines: Sequence[Line], may_be_log: bool) -> None:
     """Chooses limits that a few wild values cannot blow up, and a logarithmic scale where values span decades."""
     everything = [v for line in lines for v in (line.values, smooth(line.values, len(line.values) / 25))]
     if not everything:
@@ -184,7 +184,7 @@ def _mark_best(axes: Axes, lines: Sequence[Line], best_step: int) -> None:
             axes.plot(best_step, value, marker='o', markersize=3, color=LIGHT['surface'], zorder=6)
 
 
-def _label_ends(axes: Axes, lines: Sequence[Line], ends: Sequence[tuple[float, float]]) -> None:
+def label_ends(axes: Axes, lines: Sequence[Line], ends: Sequence[tuple[float, float]]) -> None:
     """Writes each line's name and last value to the right of its end, moved apart where they would touch."""
     to_axes = axes.transData + axes.transAxes.inverted()
     heights = [float(np.clip(to_axes.transform(end)[1], 0.0, 1.0)) for end in ends]

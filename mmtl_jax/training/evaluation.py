@@ -11,6 +11,7 @@ import numpy as np
 
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.losses import hide_unlabelled
+from mmtl_jax.model import FUSED
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.objective import masked_sum, row_weights
 
@@ -93,6 +94,12 @@ def evaluate_subsets(
     """
     views = [functools.partial(keep_modalities, modalities=subset) for subset in subsets]
     return dict(zip(subsets, _evaluate_views(eval_step, variables, loader, tasks, views), strict=True))
+
+
+def is_asked(task: Task, modalities: Collection[str]) -> bool:
+    """Returns whether a task has something to read: the fused features, or one of these modalities."""
+    reads = (task.reads,) if isinstance(task.reads, str) else task.reads
+    return FUSED in reads or not set(modalities).isdisjoint(reads)
 
 
 def keep_modalities(batch: Batch, modalities: Collection[str]) -> Batch:
