@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mmtl_jax.core.types import Array, Features
+from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.nn import masked_mean
 from mmtl_jax.sharing.branch import Branch, mix
 
@@ -24,9 +24,9 @@ class DSelectK(nn.Module):
     If n is no power of 2, some of the 2^m codes stand for no expert. The authors add a penalty against these; here code
     c stands for expert c mod n, so that r always sums to 1 and nothing has to be learned.
 
-    The entropy of the k choices, -sum_e r_e log r_e, summed over i and averaged over the rows with a real token, is
-    what the authors add to the loss of the task, times about 1e-6, so that the choices become sharp. It is sown into
-    `intermediates` as `entropy_<task>`.
+    The entropy of the k choices of a task, the sum over i of -sum_e r_e log r_e, comes with the task's features as the
+    objective `entropy`, which makes the choices sharp: a task `tasks.auxiliary` learns the sum over the tasks, with the
+    weight that the balancer gives it. The authors give it about 1e-6 of that of a task.
 
     Attributes:
       tasks: task names; the selector of a task is at `selector_<task>`.
@@ -48,7 +48,7 @@ class DSelectK(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's mixture.
+        """Returns each task's mixture, and with it the entropy of its choices.
 
         Raises:
           ValueError: less than two experts, or more chosen than there are.
@@ -66,8 +66,8 @@ class DSelectK(nn.Module):
         for task in self.tasks:
             selector = Selector(self.num_experts, self.num_selected, self.gamma, name=f'selector_{task}')
             weights, entropy = selector(features)
-            self.sow('intermediates', f'entropy_{task}', entropy)
-            outputs[task] = mix(weights, experts)
+            mixed = mix(weights, experts)
+            outputs[task] = Fused(mixed.tokens, mixed.mask, mixed.maps, objectives={'entropy': entropy})
         return outputs
 
 
