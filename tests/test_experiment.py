@@ -58,7 +58,7 @@ def test_a_part_is_a_name_or_a_name_with_arguments():
 
 def test_an_auxiliary_task_needs_no_target_in_the_config():
     values = tiny_values(
-        tasks={'reconstruction': {'name': 'auxiliary'}}, fusion={'name': 'mmtl_jax.fusion.autoencoder.Autoencoder'}
+        tasks={'reconstruction': {'name': 'auxiliary'}}, fusion={'name': 'Autoencoder'}
     )
     (source,) = values['data']['sources']
     values['data']['sources'] = [{**source, 'targets': values['data']['targets']}]

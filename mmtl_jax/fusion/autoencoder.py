@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import JointEncoder, SharedSpace, reconstruction_error
-from mmtl_jax.fusion.vectors import one_token
 
 
 class Autoencoder(SharedSpace):
@@ -24,12 +23,11 @@ class Autoencoder(SharedSpace):
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Fused:
         """Returns z as one token `[B, 1, width]`, with the objective."""
         vectors, present = self.standardised(features)
-        encoder = JointEncoder(self.width, name='encoder')
+        encoder = JointEncoder(self.width, self.dtype, name='encoder')
         code = encoder(vectors, present)
         seen = encoder(vectors, all_or_one(present, self.make_rng('dropout'))) if train else code
         error = reconstruction_error(vectors, self.decode(seen, vectors), present)
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(code), present)
-        return Fused(fused.tokens, fused.mask, objectives={'reconstruction': error})
+        return self.fused(code, present, {'reconstruction': error}, train=train)
 
 
 def all_or_one(present: Array, key: Array) -> Array:

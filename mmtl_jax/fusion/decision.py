@@ -28,16 +28,18 @@ class DecisionFusion(nn.Module):
       width: feature size D of the tokens.
       pooling: 'attention' or 'mean', how the tokens of a modality become one.
       dropout_rate: dropout on the tokens.
+      dtype: of the tokens; None takes the widest of inputs and parameters. Decisions are made in float32.
     """
 
     width: int
     pooling: str = 'attention'
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Features:
         """Returns W_m h_m as token m, `[B, M, width]`, in the order of the sorted names; absent ones are masked."""
-        vectors, present = project_all(self, features)
+        vectors, present = project_all(self, features, dtype=self.dtype)
         tokens = nn.Dropout(self.dropout_rate, deterministic=not train)(vectors)
         return Features(fill_masked(tokens, present), present)
 
@@ -81,6 +83,7 @@ class Stacking(DecisionFusion):
       width: feature size D of the tokens.
       pooling: 'attention' or 'mean', how the tokens of a modality become one.
       dropout_rate: dropout on the tokens.
+      dtype: of the tokens.
       hidden: sizes of the meta-learner's hidden layers; none gives a linear one.
       stop_gradient: train the meta-learner alone, on heads that were trained before with another decision.
     """

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import SharedSpace
-from mmtl_jax.fusion.vectors import one_token
 from mmtl_jax.nn import fill_masked
 
 
@@ -49,8 +48,7 @@ class DeepBeliefNetwork(SharedSpace):
         joint, loss = machine(layers, masks, train=train)
         losses, parts = jnp.stack([*losses, loss], axis=1), jnp.stack([*parts, jnp.any(present, axis=1)], axis=1)
         total = jnp.sum(jnp.where(parts, losses, 0), axis=1) / jnp.maximum(jnp.sum(parts, axis=1), 1)
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(joint), present)
-        return Fused(fused.tokens, fused.mask, objectives={'contrastive_divergence': total})
+        return self.fused(joint, present, {'contrastive_divergence': total}, train=train)
 
 
 class RBM(nn.Module):

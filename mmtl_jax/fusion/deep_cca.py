@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import combinations
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import Decoder, SharedSpace
-from mmtl_jax.fusion.vectors import one_token
 from mmtl_jax.nn import fill_masked
 
 
@@ -26,23 +26,19 @@ class DeepCCA(SharedSpace):
       regularization: r_1 = r_2 of the paper, added to the variances.
     """
 
+    least: ClassVar[int] = 2
+
     components: int = 16
     regularization: float = 1e-3
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> Fused:
-        """Returns y as one token `[B, 1, width]`, with the objective.
-
-        Raises:
-          ValueError: fewer than two modalities.
-        """
-        if len(features) == 1:
-            raise ValueError(f'DeepCCA joins two or more modalities, got only {next(iter(features))!r}.')
+        """Returns y as one token `[B, 1, width]`, with the objective."""
         vectors, present = self.standardised(features)
-        views = [
-            fill_masked(Decoder(self.width, self.components, name=f'view_{modality}')(vector), present[:, index])
-            for index, (modality, vector) in enumerate(vectors.items())
-        ]
+        views = []
+        for index, (modality, vector) in enumerate(vectors.items()):
+            view = Decoder(self.width, self.components, self.dtype, name=f'view_{modality}')(vector)
+            views.append(fill_masked(view, present[:, index]))
         losses, counted = [], []
         for one, other in combinations(range(len(views)), 2):
             both = present[:, one] & present[:, other]
@@ -50,9 +46,8 @@ class DeepCCA(SharedSpace):
             counted.append(jnp.sum(both) > 1)
         counted = jnp.stack(counted)
         loss = jnp.sum(jnp.where(counted, jnp.stack(losses), 0)) / jnp.maximum(jnp.sum(counted), 1)
-        joint = nn.Dense(self.width, name='joint')(jnp.concatenate(views, axis=-1))
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(joint), present)
-        return Fused(fused.tokens, fused.mask, objectives={'cca': jnp.broadcast_to(loss, present.shape[:1])})
+        joint = nn.Dense(self.width, dtype=self.dtype, name='joint')(jnp.concatenate(views, axis=-1))
+        return self.fused(joint, present, {'cca': jnp.broadcast_to(loss, present.shape[:1])}, train=train)
 
 
 def mean_correlation(one: Array, other: Array, mask: Array, regularization: float) -> Array:

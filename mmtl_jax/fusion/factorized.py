@@ -7,7 +7,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import JointEncoder, SharedSpace, reconstruction_error
-from mmtl_jax.fusion.vectors import one_token
 from mmtl_jax.nn import fill_masked
 
 
@@ -33,10 +32,13 @@ class Factorized(SharedSpace):
         """Returns f_y as one token `[B, 1, width]`, with the objectives."""
         vectors, present = self.standardised(features)
         size = self.private_width or max(self.width // 4, 1)
-        latent = JointEncoder(self.width, name='encoder')(vectors, present)
-        latents = {modality: nn.Dense(size, name=f'encode_{modality}')(vector) for modality, vector in vectors.items()}
-        factor = nn.gelu(nn.Dense(self.width, name='factor')(latent))
-        factors = {m: nn.gelu(nn.Dense(size, name=f'factor_{m}')(z)) for m, z in latents.items()}
+        latent = JointEncoder(self.width, self.dtype, name='encoder')(vectors, present)
+        latents = {
+            modality: nn.Dense(size, dtype=self.dtype, name=f'encode_{modality}')(vector)
+            for modality, vector in vectors.items()
+        }
+        factor = nn.gelu(nn.Dense(self.width, dtype=self.dtype, name='factor')(latent))
+        factors = {m: nn.gelu(nn.Dense(size, dtype=self.dtype, name=f'factor_{m}')(z)) for m, z in latents.items()}
         outputs = self.decode(factor, vectors, more=factors)
         distances = [gaussian_mmd(latent, jnp.any(present, axis=1))]
         distances += [gaussian_mmd(z, present[:, index]) for index, z in enumerate(latents.values())]
@@ -44,8 +46,7 @@ class Factorized(SharedSpace):
             'reconstruction': reconstruction_error(vectors, outputs, present),
             'mmd': jnp.broadcast_to(sum(distances) / len(distances), present.shape[:1]),
         }
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(factor), present)
-        return Fused(fused.tokens, fused.mask, objectives=objectives)
+        return self.fused(factor, present, objectives, train=train)
 
 
 def gaussian_mmd(samples: Array, mask: Array) -> Array:
@@ -59,7 +60,7 @@ def gaussian_mmd(samples: Array, mask: Array) -> Array:
       samples: `[B, D]`.
       mask: `[B]` bool.
     """
-    samples = fill_masked(samples, mask)
+    samples = fill_masked(samples, mask).astype(jnp.float32)
     size = samples.shape[-1]
     squares = jnp.sum(jnp.square(samples), axis=-1)
     distances = jnp.maximum(squares[:, None] + squares[None] - 2 * samples @ samples.T, 0)

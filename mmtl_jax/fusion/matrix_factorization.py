@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import SharedSpace
-from mmtl_jax.fusion.vectors import one_token
 from mmtl_jax.nn import fill_masked
 
 
@@ -61,8 +60,7 @@ class MatrixFactorization(SharedSpace):
         total = jnp.sum(jnp.where(present, jnp.stack(errors, axis=1), 0), axis=1)
         total += self.ridge * jnp.sum(jnp.square(code), axis=1)
         error = total / jnp.maximum(present @ sizes, 1)
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(code), present)
-        return Fused(fused.tokens, fused.mask, objectives={'reconstruction': error})
+        return self.fused(code, present, {'reconstruction': error}, train=train)
 
 
 def least_squares(targets: list[Array], matrices: list[Array], present: Array, ridge: float) -> Array:

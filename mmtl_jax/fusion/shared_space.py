@@ -6,13 +6,14 @@ its features small.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.types import Array, Features
-from mmtl_jax.fusion.vectors import pool_all
+from mmtl_jax.core.types import Array, Features, Fused
+from mmtl_jax.fusion.vectors import check_number, one_token, pool_all
 from mmtl_jax.nn import fill_masked, masked_mean
 
 Vectors = Mapping[str, Array]
@@ -25,14 +26,23 @@ class SharedSpace(nn.Module):
       width: feature size D of the result.
       pooling: 'attention' or 'mean', how the tokens of a modality become a vector.
       dropout_rate: dropout on the result.
+      dtype: of the dense layers and the result, by default float32; x_m, linear algebra and objectives always are that.
     """
+
+    least: ClassVar[int] = 1
 
     width: int
     pooling: str = 'attention'
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     def standardised(self, features: Mapping[str, Features]) -> tuple[Vectors, Array]:
-        """Returns {modality: x_m `[B, D_m]`}, zero where absent, and presence `[B, M]`, in the order of the names."""
+        """Returns {modality: x_m `[B, D_m]`}, zero where absent, and presence `[B, M]`, in the order of the names.
+
+        Raises:
+          ValueError: fewer than `least` modalities, or an unknown pooling.
+        """
+        check_number(self, features)
         vectors, present = pool_all(self, features)
         standardise = nn.LayerNorm(use_bias=False, use_scale=False, dtype=jnp.float32)
         return {
@@ -43,11 +53,17 @@ class SharedSpace(nn.Module):
     def decode(self, code: Array, vectors: Vectors, *, more: Vectors | None = None) -> Vectors:
         """Returns {modality: the reconstruction `[..., D_m]`} of `code` `[..., D]`, with `more` of each beside it."""
         return {
-            modality: Decoder(self.width, vector.shape[-1], name=f'decode_{modality}')(
+            modality: Decoder(self.width, vector.shape[-1], self.dtype, name=f'decode_{modality}')(
                 code if more is None else jnp.concatenate([code, more[modality]], axis=-1)
             )
             for modality, vector in vectors.items()
         }
+
+    def fused(self, code: Array, present: Array, objectives: Mapping[str, Array], *, train: bool) -> Fused:
+        """Returns `code` `[B, width]` with dropout as one token, with the objectives."""
+        code = nn.Dropout(self.dropout_rate, deterministic=not train)(code.astype(self.dtype or code.dtype))
+        token = one_token(code, present)
+        return Fused(token.tokens, token.mask, objectives=dict(objectives))
 
 
 class Decoder(nn.Module):
@@ -56,16 +72,18 @@ class Decoder(nn.Module):
     Attributes:
       width: of the hidden layer.
       size: of the output.
+      dtype: of both layers.
     """
 
     width: int
     size: int
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, code: Array) -> Array:
         """Returns `[..., size]`."""
-        hidden = nn.gelu(nn.Dense(self.width)(code))
-        return nn.Dense(self.size)(hidden)
+        hidden = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(code))
+        return nn.Dense(self.size, dtype=self.dtype)(hidden)
 
 
 class JointEncoder(nn.Module):
@@ -73,24 +91,26 @@ class JointEncoder(nn.Module):
 
     Attributes:
       width: of both layers.
+      dtype: of both layers.
     """
 
     width: int
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, vectors: Vectors, present: Array) -> Array:
         """Returns `[B, width]` for {modality: `[B, D_m]`} and `[B, M]`."""
         shown = [fill_masked(vector, present[:, index]) for index, vector in enumerate(vectors.values())]
-        hidden = nn.gelu(nn.Dense(self.width)(jnp.concatenate(shown, axis=-1)))
-        return nn.Dense(self.width)(hidden)
+        hidden = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(jnp.concatenate(shown, axis=-1)))
+        return nn.Dense(self.width, dtype=self.dtype)(hidden)
 
 
 def squared_errors(vectors: Vectors, outputs: Vectors) -> Array:
     """Returns the mean squared error of each reconstruction, `[..., M]`; the targets take no gradient."""
-    errors = [
-        jnp.mean(jnp.square(output - jnp.broadcast_to(jax.lax.stop_gradient(vectors[modality]), output.shape)), axis=-1)
-        for modality, output in outputs.items()
-    ]
+    errors = []
+    for modality, output in outputs.items():
+        target = jnp.broadcast_to(jax.lax.stop_gradient(vectors[modality]), output.shape)
+        errors.append(jnp.mean(jnp.square(output.astype(jnp.float32) - target), axis=-1))
     return jnp.stack(errors, axis=-1)
 
 

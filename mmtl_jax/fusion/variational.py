@@ -8,7 +8,6 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import Decoder, SharedSpace, squared_errors
-from mmtl_jax.fusion.vectors import one_token
 
 
 class Variational(SharedSpace):
@@ -40,10 +39,10 @@ class Variational(SharedSpace):
         """Returns z as one token `[B, 1, width]`, with the objectives."""
         vectors, present = self.standardised(features)
         experts = [
-            Decoder(self.width, 2 * self.width, name=f'encode_{modality}')(vector)
+            Decoder(self.width, 2 * self.width, self.dtype, name=f'encode_{modality}')(vector)
             for modality, vector in vectors.items()
         ]
-        means, log_variances = jnp.split(jnp.stack(experts, axis=1), 2, axis=-1)
+        means, log_variances = jnp.split(jnp.stack(experts, axis=1).astype(jnp.float32), 2, axis=-1)
         # The posterior of all modalities, then that of each alone: [1 + M, B, M].
         alone = jnp.eye(present.shape[1], dtype=bool)[:, None] & present[None]
         subsets = jnp.concatenate([present[None], alone])
@@ -56,8 +55,7 @@ class Variational(SharedSpace):
         reconstruction = 0.5 * jnp.sum(errors, axis=0) @ sizes / jnp.sum(sizes)
         kl = jnp.sum(kl_divergence(mean, variance), axis=0) / jnp.sum(sizes)
         objectives = {'reconstruction': reconstruction, 'kl': kl, 'elbo': reconstruction + self.kl_weight * kl}
-        fused = one_token(nn.Dropout(self.dropout_rate, deterministic=not train)(code[0]), present)
-        return Fused(fused.tokens, fused.mask, objectives=objectives)
+        return self.fused(code[0], present, objectives, train=train)
 
 
 def product_of_gaussians(means: Array, log_variances: Array, present: Array) -> tuple[Array, Array]:

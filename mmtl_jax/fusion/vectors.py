@@ -73,6 +73,13 @@ class VectorFusion(nn.Module):
 
 def check_fields(fusion: nn.Module, features: Mapping[str, Features]):
     """Raises a `ValueError` for too few modalities and for an unknown `absent`."""
+    check_number(fusion, features)
+    if fusion.absent not in ABSENT:
+        raise ValueError(f'{type(fusion).__name__}: absent must be one of {ABSENT}, got {fusion.absent!r}.')
+
+
+def check_number(fusion: nn.Module, features: Mapping[str, Features]):
+    """Raises a `ValueError` for fewer modalities than `fusion.least`."""
     if not features:
         raise ValueError('a fusion needs at least one modality, got none.')
     if len(features) < fusion.least:
@@ -80,8 +87,6 @@ def check_fields(fusion: nn.Module, features: Mapping[str, Features]):
             f'{type(fusion).__name__} joins two or more modalities, got only {min(features)!r}; for one, take Concat, '
             'Mean, Sum or Weighted.'
         )
-    if fusion.absent not in ABSENT:
-        raise ValueError(f'{type(fusion).__name__}: absent must be one of {ABSENT}, got {fusion.absent!r}.')
 
 
 def pool_all(fusion: nn.Module, features: Mapping[str, Features]) -> tuple[dict[str, Array], Array]:

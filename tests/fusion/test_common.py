@@ -63,13 +63,15 @@ CASES = {
     'DeepBeliefNetwork': {},
 }
 # What takes seconds to compile, and does little that another case does not.
-SLOW = {'Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens'}
+SLOW = {'Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens', *DECISIONS[1:]}
 # What needs two modalities; for the others, one is enough.
 JOIN_TWO = {
     *('Gated', 'FiLM', 'Multiplicative', 'MLB', 'MFB', 'MUTAN', 'TensorFusion', 'LowRank', 'Hierarchical'),
     *('CrossAttention', 'Bottleneck', 'NonLocalGate', 'DeepCCA'),
 }
 TRANSFORMERS = {'Early', 'CrossAttention', 'Bottleneck', 'Perceiver'}
+# They compile for as long, since they also reconstruct, correlate or sample.
+SHARED_SPACES = {'Variational', 'Factorized', 'MatrixFactorization', 'DeepCCA', 'DeepBeliefNetwork', *DECISIONS[1:]}
 
 
 def marked(names, slow: set[str]) -> list:
@@ -232,7 +234,7 @@ def check_gradients(module, variables, features):
     return fused
 
 
-@pytest.mark.parametrize('name', marked(CASES, TRANSFORMERS | {name for name in CASES if ',' in name}))
+@pytest.mark.parametrize('name', marked(CASES, TRANSFORMERS | SHARED_SPACES | {name for name in CASES if ',' in name}))
 def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
     features, plain = encoded(modalities=('text', 'audio')), case_of(name).fusion
     module = plain.clone(dtype=jnp.bfloat16)
@@ -249,7 +251,7 @@ def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
     assert np.median(error) < 0.03
 
 
-@pytest.mark.parametrize('name', marked(fusion.__all__, TRANSFORMERS | {'NonLocalGate'}))
+@pytest.mark.parametrize('name', marked(fusion.__all__, TRANSFORMERS | SHARED_SPACES | {'NonLocalGate'}))
 def test_four_modalities(name):
     case = case_of(name)
     features = encoded(modalities=tuple(MORE_TOKENS))
@@ -273,18 +275,24 @@ def test_train_has_no_default(case):
         case.fusion.apply(case.variables, encoded())
 
 
-@pytest.mark.parametrize('name', fusion.__all__)
+BAD = [
+    ({}, {}, 'a fusion needs at least one modality, got none'),
+    (encoded(), {'pooling': 'max'}, r"\w+: pooling must be one of \('attention', 'mean'.*\), got 'max'"),
+    (encoded(), {'absent': 'zero'}, r"\w+: absent must be one of \('neutral', 'token'\), got 'zero'"),
+]
+
+
 @pytest.mark.parametrize(
-    ('features', 'arguments', 'message'),
+    ('name', 'features', 'arguments', 'message'),
+    # Not all have a learned vector for an absent modality.
     [
-        ({}, {}, 'a fusion needs at least one modality, got none'),
-        (encoded(), {'pooling': 'max'}, r"\w+: pooling must be one of \('attention', 'mean'.*\), got 'max'"),
-        (encoded(), {'absent': 'zero'}, r"\w+: absent must be one of \('neutral', 'token'\), got 'zero'"),
+        (name, *bad)
+        for name in fusion.__all__
+        for bad in BAD
+        if {*bad[1]} <= {*getattr(fusion, name).__dataclass_fields__}
     ],
 )
 def test_bad_input_is_told_in_one_sentence(name, features, arguments, message):
-    if not {*arguments} <= {*getattr(fusion, name).__dataclass_fields__}:
-        pytest.skip('some have no learned vector for an absent modality.')
     module = getattr(fusion, name)(width=WIDTH, **arguments)
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: module.init(jax.random.key(0), features, train=False))

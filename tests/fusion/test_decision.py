@@ -7,10 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax import encoders, heads, sharing, tasks
+from mmtl_jax import encoders, fusion, heads, sharing, tasks
 from mmtl_jax.core.tree import all_finite, flatten_with_paths
 from mmtl_jax.core.types import Batch
-from mmtl_jax.fusion import decision as fusion
 from mmtl_jax.fusion.decision import DISTRIBUTIONS
 from mmtl_jax.model import MultiModalMultiTask
 from tests import quick

@@ -175,11 +175,6 @@ def test_pairs_without_two_rows_in_common_do_not_count():
     np.testing.assert_array_equal(objectives['cca'], np.zeros(4))  # Only row 0 has both.
 
 
-def test_deep_cca_needs_two_modalities():
-    with pytest.raises(ValueError, match="DeepCCA joins two or more modalities, got only 'image'"):
-        jax.eval_shape(lambda: DeepCCA(width=3).init(jax.random.key(0), {'image': features()['image']}, train=False))
-
-
 def test_the_rows_of_a_factorisation_are_those_of_least_squares():
     random = np.random.default_rng(0)
     targets = [random.normal(size=(4, size)).astype(np.float32) for size in SIZES.values()]
