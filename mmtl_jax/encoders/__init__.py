@@ -2,7 +2,8 @@
 
 An encoder is a linen module `(array or Ragged, *, train) -> Features` with a field `width`. It ends with a LayerNorm,
 so that what it hands on has unit scale, and gives the same real tokens however far its input is padded. Towers that
-published weights fit into (see `mmtl_jax.pretrained`) hand on their own features with `width=None`.
+published weights fit into (see `mmtl_jax.pretrained`) hand on their own features with `width=None`. `LoRA` goes around
+any of them.
 """
 
 from mmtl_jax.encoders.audio import AudioCNN, AudioConformer, AudioLSTM
@@ -10,6 +11,7 @@ from mmtl_jax.encoders.bert import BERT
 from mmtl_jax.encoders.clip import CLIPImage, CLIPText
 from mmtl_jax.encoders.efficientnet import EfficientNetLite0
 from mmtl_jax.encoders.image import ImageCNN, ImageResNet
+from mmtl_jax.encoders.lora import LoRA
 from mmtl_jax.encoders.precomputed import Precomputed
 from mmtl_jax.encoders.resnet import ResNet
 from mmtl_jax.encoders.tabular import TabularMLP
@@ -31,6 +33,7 @@ __all__ = [
     'EfficientNetLite0',
     'ImageCNN',
     'ImageResNet',
+    'LoRA',
     'Precomputed',
     'ResNet',
     'TabularMLP',
