@@ -3,7 +3,7 @@
 import pathlib
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import numpy as np
 
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.experiment import Experiment, Results
+from mmtl_jax.metrics import Reliability, reliability
 from mmtl_jax.reporting import Answer, Evaluation, Sample, confusion_matrix, write_figures, write_report
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import Evaluated
@@ -68,18 +69,30 @@ def write_results(
 
 
 def summarise(task: Task, found: Evaluated) -> Evaluation:
-    """Returns a task's scores, and its confusion matrix if it has classes."""
+    """Returns a task's scores, its confusion matrix if it has classes, its reliability if it gives probabilities."""
     scores = {name.split('/', 1)[1]: value for name, value in found.values.items() if name.startswith(f'{task.name}/')}
     outputs = found.outputs.get(task.name, [])
-    if not (task.class_names and outputs and isinstance(outputs[0], dict) and 'label' in outputs[0]):
+    if not (outputs and isinstance(outputs[0], dict)):
         return Evaluation(scores)
-    pairs = [
-        (int(target), int(output['label']))
-        for output, target in zip(outputs, found.targets[task.name], strict=True)
-        if target is not None
-    ]
+    rows = [pair for pair in zip(outputs, found.targets[task.name], strict=True) if pair[1] is not None]
+    calibrated = _reliability(rows)
+    if not (task.class_names and 'label' in outputs[0]):
+        return Evaluation(scores, reliability=calibrated)
+    pairs = [(int(target), int(output['label'])) for output, target in rows]
     expected, predicted = np.array(pairs).reshape(-1, 2).T
-    return Evaluation(scores, confusion_matrix(expected, predicted, len(task.class_names)), task.class_names)
+    matrix = confusion_matrix(expected, predicted, len(task.class_names))
+    return Evaluation(scores, matrix, task.class_names, calibrated)
+
+
+def _reliability(rows: Sequence[tuple[dict[str, Any], Any]]) -> Reliability | None:
+    """Returns the bins of confidence over (output, target) of classes or labels, None for other outputs."""
+    shapes = {(np.shape(output.get('probabilities')), np.shape(target)) for output, target in rows}
+    if len(shapes) != 1:
+        return None
+    ((probabilities, target),) = shapes
+    if len(probabilities) != 1 or target not in ((), probabilities):
+        return None
+    return reliability(np.array([t for _, t in rows]), np.array([output['probabilities'] for output, _ in rows]))
 
 
 def samples(experiment: Experiment, split: str, found: Evaluated) -> list[Sample]:

@@ -1,5 +1,6 @@
 """Floor 4: a run's data becomes figures and a page; pure functions, no training, no display, no JavaScript."""
 
+from mmtl_jax.reporting.calibration import reliability_diagrams
 from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
 from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
@@ -21,6 +22,7 @@ __all__ = [
     'gradient_norm_curves',
     'loss_curves',
     'metric_curves',
+    'reliability_diagrams',
     'robustness_curves',
     'shapley_bars',
     'spectrogram',

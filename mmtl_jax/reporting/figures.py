@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.calibration import reliability_figures
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.samples import Evaluation, Sample
 from mmtl_jax.reporting.style import to_png
@@ -76,6 +77,8 @@ def _figures(
                 title = f'{task}, {split}'
                 figure = pictures.confusion(evaluation.confusion, evaluation.class_names, title)
                 yield f'confusion_{split}_{task}', figure
+    for split, figure in reliability_figures(evaluations):
+        yield f'reliability_{split}', figure
     if samples:
         yield 'samples', pictures.contact_sheet(samples)
     heard = next((sample for sample in samples if sample.waveforms), None)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.calibration import reliability_figures
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
 from mmtl_jax.reporting.resources import resources_section
@@ -60,6 +61,7 @@ def write_report(
         'Results': _results(primaries, history, summary, evaluations),
         'Curves': _curves(primaries, history, summary.get('best_step')),
         'Confusion': _confusions(evaluations),
+        'Calibration': _calibration(evaluations),
         'Samples': _samples(list(primaries), samples),
         'Resources': resources_section(resources or {}),
         'Setup': _setup(config, environment),
@@ -192,6 +194,14 @@ def _confusions(evaluations: Evaluations) -> list[Html]:
         return []
     note = 'Rows: what was expected. Columns: what was predicted. Colour: share of the row. Number: examples.'
     return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')]
+
+
+def _calibration(evaluations: Evaluations) -> list[Html]:
+    """Returns the reliability diagrams, the split that was kept apart first."""
+    order = {split: evaluations[split] for split in sorted(evaluations, key=lambda name: name != 'test')}
+    cards = [_card(figure, f'r{index}') for index, (_, figure) in enumerate(reliability_figures(order))]
+    note = 'Bars: how often answers of a confidence are right. Lines: their mean confidence; bars below are too sure.'
+    return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')] if cards else []
 
 
 def _most_confused(evaluation: Evaluation, most: int = 3) -> str:

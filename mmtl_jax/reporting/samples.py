@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from mmtl_jax.metrics import Reliability
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -53,11 +55,13 @@ class Evaluation:
       scores: metric -> value, such as `{'accuracy': 0.64, 'macro_f1': 0.56}`.
       confusion: `[C, C]` counts, row = expected, column = predicted; None for tasks without classes.
       class_names: `C` names; numbers are shown when empty.
+      reliability: bins of confidence; None for tasks without probabilities.
     """
 
     scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
     confusion: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
+    reliability: Reliability | None = None
 
 
 def confusion_matrix(expected: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
