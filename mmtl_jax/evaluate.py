@@ -31,6 +31,7 @@ from mmtl_jax.subsets import (
     worth_lines,
     write_subsets,
 )
+from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import evaluate as evaluate_batches
 from mmtl_jax.training.evaluation import evaluate_subsets
 from mmtl_jax.training.host import Host
@@ -71,15 +72,15 @@ def evaluate_modalities(workdir: pathlib.Path, split: str, modalities: str) -> N
     with trained(workdir, experiment) as (run, state, host):
         batches = experiment.inputs.eval_batches(split, split_rows(run.mesh))
         found = evaluate_subsets(run.eval_step, state.inference, batches, experiment.tasks, subsets)
-    worth = modality_worth(experiment.tasks, names, found) if modalities == ALL_SUBSETS else None
+    tasks = scored(experiment)
+    worth = modality_worth(tasks, names, found) if modalities == ALL_SUBSETS else None
     if worth is None:
         print_values(found[subsets[0]].values)
     else:
-        print_table(subset_lines(experiment.tasks, found))
+        print_table(subset_lines(tasks, found))
         print()
-        print_table(worth_lines(experiment.tasks, names, worth))
-    written = write_subsets(workdir, split, host.best_step, experiment.tasks, names, found, worth)
-    report_files(written)
+        print_table(worth_lines(tasks, names, worth))
+    report_files(write_subsets(workdir, split, host.best_step, tasks, names, found, worth))
 
 
 def evaluate_corruptions(
@@ -106,7 +107,7 @@ def evaluate_corruptions(
     steps = chosen_levels(levels)
     theirs = baseline_entries(baseline, split, [':'.join(pair) for pair in chosen], steps)
     inputs = {pair: experiment.inputs.corrupt_input(split, *pair) for pair in chosen}
-    entries = {}
+    tasks, entries = scored(experiment), {}
     with trained(workdir, experiment) as (run, state, host):
         clean = run.evaluate(state, split).values
         for (modality, corruption), corrupt in inputs.items():
@@ -117,11 +118,14 @@ def evaluate_corruptions(
                 evaluations.append(found.values)
                 stderr_console().print(f'{name} at level {level:g} is done.')
             transform = corrupt.spec['name']
-            entries[name] = corruption_entry(
-                experiment.tasks, modality, transform, steps, evaluations, theirs.get(name)
-            )
+            entries[name] = corruption_entry(tasks, modality, transform, steps, evaluations, theirs.get(name))
     print_table(robustness_lines(entries))
-    report_files(write_robustness(workdir, split, host.best_step, experiment.tasks, entries, theirs))
+    report_files(write_robustness(workdir, split, host.best_step, tasks, entries, theirs))
+
+
+def scored(experiment: Experiment) -> list[Task]:
+    """Returns the tasks that are measured by more than a loss."""
+    return [task for task in experiment.tasks if task.primary]
 
 
 @contextlib.contextmanager

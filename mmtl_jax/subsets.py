@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmtl_jax.core.files import read_json, write_json_atomic
-from mmtl_jax.metrics import shapley_values, subsets_of
+from mmtl_jax.core.subsets import Subset, parse_subset, subsets_of
+from mmtl_jax.metrics import shapley_values
 from mmtl_jax.reporting import shapley_bars, subset_table, write_figure
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import Evaluated, is_asked
@@ -14,7 +15,6 @@ from mmtl_jax.training.evaluation import Evaluated, is_asked
 ALL_SUBSETS = 'all-subsets'
 NONE = 'none'
 CHANCE = '_chance'  # `r5_chance` is what chance reaches of `r5`
-Subset = tuple[str, ...]
 
 
 def chosen_subsets(text: str, modalities: Sequence[str]) -> list[Subset]:
@@ -30,24 +30,13 @@ def chosen_subsets(text: str, modalities: Sequence[str]) -> list[Subset]:
     """
     if text == ALL_SUBSETS:
         return list(reversed(list(subsets_of(modalities))))
-    found = _split(text, frozenset(modalities))
-    if found is None:
+    subset = parse_subset(text, modalities)
+    if subset is None:
         raise ValueError(
             f"--modalities={text} names no subset of the run's modalities {list(modalities)}; join some of them by "
             f'"_", such as {"_".join(modalities[:2])}, or give {ALL_SUBSETS}.'
         )
-    return [tuple(name for name in modalities if name in found)]
-
-
-def _split(text: str, names: frozenset[str]) -> set[str] | None:
-    """Returns the different `names` that make up `text` when joined by '_'; a name may hold a '_' itself."""
-    for name in names:
-        if text == name:
-            return {name}
-        rest = _split(text.removeprefix(f'{name}_'), names - {name}) if text.startswith(f'{name}_') else None
-        if rest is not None:
-            return {name, *rest}
-    return None
+    return [subset]
 
 
 def subset_name(subset: Subset) -> str:

@@ -8,20 +8,6 @@ from mmtl_jax.training.evaluation import Evaluated
 MODALITIES = ('image', 'my_image', 'text')
 
 
-@pytest.mark.parametrize(
-    ('text', 'expected'),
-    [
-        ('image', ('image',)),
-        ('my_image', ('my_image',)),
-        ('text_image', ('image', 'text')),
-        ('my_image_image', ('image', 'my_image')),
-        ('image_my_image_text', MODALITIES),
-    ],
-)
-def test_a_subset_by_name(text, expected):
-    assert subsets.chosen_subsets(text, MODALITIES) == [expected]
-
-
 def test_all_subsets_begin_with_all_modalities_and_end_with_none():
     found = subsets.chosen_subsets('all-subsets', MODALITIES)
     assert (found[0], found[-1], len(set(found))) == (MODALITIES, (), 8)

@@ -1,7 +1,7 @@
 """The loaders: batches of a plan, loaded by grain in threads or worker processes, with an exact position."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -12,6 +12,7 @@ from absl import flags
 from mmtl_jax.core.types import Batch
 from mmtl_jax.data.collate import collate
 from mmtl_jax.data.layout import Layout
+from mmtl_jax.data.modality_dropout import Drop, make_drop
 from mmtl_jax.data.plan import AUGMENT, DROPOUT, EvalPlan, PlannedBatch, TrainPlan
 from mmtl_jax.data.prepared import PreparedSource
 
@@ -28,7 +29,7 @@ class Rows:
       plan: which rows make which batch.
       layout: the shapes.
       seed: of augmentation and modality dropout; None in evaluation, which has neither.
-      modality_dropout: modality -> probability of dropping it.
+      drop: which modalities a row goes without, from `make_drop`; None for none.
       process_index: which part of every batch is loaded here.
       process_count: number of parts.
       corrupt: from the number of a row to values that take the place of its own, see `corrupt_input`; in evaluation.
@@ -38,7 +39,7 @@ class Rows:
     plan: TrainPlan | EvalPlan
     layout: Layout
     seed: int | None = None
-    modality_dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    drop: Drop | None = None
     process_index: int = 0
     process_count: int = 1
     corrupt: Callable[[int], Mapping[str, np.ndarray | None]] | None = None
@@ -66,9 +67,10 @@ class Rows:
             return values if self.corrupt is None else {**values, **self.corrupt(local)}
         # Every draw is keyed by what it is for, never by the order of calls.
         values = source.preprocess.visit(prepared, np.random.default_rng([self.seed, AUGMENT, number, row]))
-        if self.modality_dropout:
-            rng = np.random.default_rng([self.seed, DROPOUT, number, row])
-            values |= dict.fromkeys(dropped_modalities(values, self.modality_dropout, rng))
+        if self.drop is not None:
+            present = sorted(name for name in _modalities(values) if values[f'inputs/{name}'] is not None)
+            dropped = self.drop(present, np.random.default_rng([self.seed, DROPOUT, number, row]))
+            values |= dict.fromkeys(f'inputs/{name}' for name in dropped)
         return values
 
     def _locate(self, row: int) -> tuple[PreparedSource, int]:
@@ -196,7 +198,7 @@ def train_loader(
     seed: int,
     layout: Layout,
     weights: Sequence[float] | None = None,
-    modality_dropout: float | Mapping[str, float] = 0.0,
+    modality_dropout: float | Mapping[str, Any] = 0.0,
     process_index: int = 0,
     process_count: int = 1,
     num_threads: int = 1,
@@ -214,7 +216,8 @@ def train_loader(
       seed: of order, augmentation and modality dropout.
       layout: the shapes, from `make_layout` on the same sources.
       weights: the shares of several sources; None takes their sizes.
-      modality_dropout: probability of dropping a modality that is present, for all or by name; one is always kept.
+      modality_dropout: probability of dropping a modality that is present, for all or by name, or `{'subsets': ...}`;
+        see `make_drop`. One is always kept.
       process_index: this process loads the rows `[process_index * n, (process_index + 1) * n)` of each batch, with
         `n = batch_size / process_count`.
       process_count: number of processes.
@@ -229,8 +232,8 @@ def train_loader(
     _check_processes(batch_size, process_index, process_count)
     buckets = [layout.assign(source, training=True) for source in sources]
     plan = TrainPlan(buckets, batch_size=batch_size, seed=seed, weights=weights)
-    rates = _dropout_rates(modality_dropout, layout)
-    rows = Rows(sources, plan, layout, seed, rates, process_index, process_count)
+    drop = make_drop(modality_dropout, _modalities(layout.fields))
+    rows = Rows(sources, plan, layout, seed, drop, process_index, process_count)
     return TrainLoader(rows, ReadOptions(num_threads, num_workers, prefetch))
 
 
@@ -268,17 +271,6 @@ def local_part(planned: PlannedBatch, process_index: int, process_count: int) ->
     return PlannedBatch(planned.rows[part], planned.passes[part], planned.bucket)
 
 
-def dropped_modalities(
-    values: Mapping[str, np.ndarray | None], rates: Mapping[str, float], rng: np.random.Generator
-) -> list[str]:
-    """Returns the paths of the inputs to drop; one that is present always stays."""
-    paths = sorted(path for path, value in values.items() if path.startswith('inputs/') and value is not None)
-    dropped = [path for path in paths if rng.random() < rates.get(path, 0.0)]
-    if paths and len(dropped) == len(paths):
-        dropped.remove(paths[int(rng.integers(len(paths)))])
-    return dropped
-
-
 def _as_tuple(prepared: PreparedSource | Sequence[PreparedSource]) -> tuple[PreparedSource, ...]:
     """Returns the sources as a tuple."""
     return (prepared,) if isinstance(prepared, PreparedSource) else tuple(prepared)
@@ -292,17 +284,9 @@ def _check_processes(batch_size: int, process_index: int, process_count: int) ->
         raise ValueError(f'batch_size {batch_size} must be a multiple of the {process_count} processes.')
 
 
-def _dropout_rates(modality_dropout: float | Mapping[str, float], layout: Layout) -> dict[str, float]:
-    """Returns input path -> rate, without the zeros."""
-    modalities = [path.split('/', 1)[1] for path in layout.fields if path.startswith('inputs/')]
-    if not isinstance(modality_dropout, Mapping):
-        modality_dropout = dict.fromkeys(modalities, modality_dropout)
-    for modality, rate in modality_dropout.items():
-        if modality not in modalities:
-            raise ValueError(f'modality_dropout: there is no modality {modality!r}; choose from {modalities}.')
-        if not 0.0 <= rate < 1.0:
-            raise ValueError(f'modality_dropout of {modality!r} must be at least 0 and below 1, got {rate}.')
-    return {f'inputs/{modality}': rate for modality, rate in modality_dropout.items() if rate}
+def _modalities(paths: Iterable[str]) -> list[str]:
+    """Returns the modalities among the paths of fields."""
+    return [path.split('/', 1)[1] for path in paths if path.startswith('inputs/')]
 
 
 def _own(item: tuple[np.ndarray, Batch]) -> tuple[np.ndarray, Batch]:

@@ -6,7 +6,7 @@ from mmtl_jax.metrics.comparison import delta_m
 from mmtl_jax.metrics.corpus import confusion_matrix, f1, r2, ranking
 from mmtl_jax.metrics.retrieval import KS, chance_recall, first_positive_ranks, retrieval
 from mmtl_jax.metrics.robustness import effective_robustness, relative_robustness
-from mmtl_jax.metrics.shapley import shapley_values, subsets_of
+from mmtl_jax.metrics.shapley import shapley_values
 from mmtl_jax.metrics.transcription import error_rates
 
 __all__ = [
@@ -29,6 +29,5 @@ __all__ = [
     'reliability',
     'retrieval',
     'shapley_values',
-    'subsets_of',
     'weighted',
 ]

@@ -1,16 +1,9 @@
 """What each modality is worth: exact Shapley values over the subsets of modalities."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 
-Subset = tuple[str, ...]
-
-
-def subsets_of(players: Sequence[str]) -> Iterator[Subset]:
-    """Yields all 2^M subsets of `players` in their order: the empty one first, all players last."""
-    for size in range(len(players) + 1):
-        yield from combinations(players, size)
+from mmtl_jax.core.subsets import Subset, subsets_of
 
 
 def shapley_values(values: Mapping[Subset, float], players: Sequence[str]) -> dict[str, float]:

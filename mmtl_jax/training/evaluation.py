@@ -11,7 +11,7 @@ import numpy as np
 
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.losses import hide_unlabelled
-from mmtl_jax.model import FUSED
+from mmtl_jax.model import is_fused, modalities_of
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.objective import masked_sum, row_weights
 
@@ -98,8 +98,7 @@ def evaluate_subsets(
 
 def is_asked(task: Task, modalities: Collection[str]) -> bool:
     """Returns whether a task has something to read: the fused features, or one of these modalities."""
-    reads = (task.reads,) if isinstance(task.reads, str) else task.reads
-    return FUSED in reads or not set(modalities).isdisjoint(reads)
+    return is_fused(task.reads) or not set(modalities).isdisjoint(modalities_of(task.reads))
 
 
 def keep_modalities(batch: Batch, modalities: Collection[str]) -> Batch:

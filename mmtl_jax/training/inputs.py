@@ -42,7 +42,7 @@ class Inputs:
         splits: Mapping[str, str] | None = None,
         buckets: Mapping[str, Sequence[int]] | None = None,
         weights: Sequence[float] | None = None,
-        modality_dropout: float | Mapping[str, float] = 0.0,
+        modality_dropout: float | Mapping[str, Any] = 0.0,
         cache_gigabytes: float = 2.0,
         num_threads: int = 2,
         num_workers: int = 0,
@@ -69,7 +69,8 @@ class Inputs:
           splits: `train`, `validation` and `test` -> the data sets' own split names, such as `train[:90%]`.
           buckets: one modality -> its padded lengths.
           weights: of the sources in the mixture, by default their sizes.
-          modality_dropout: share of the rows from which a modality is hidden in training; at least one is kept.
+          modality_dropout: share of the rows from which a modality is hidden in training, for all or by name, or the
+            subsets of which each row keeps one; see `data.modality_dropout`. At least one modality is kept.
           cache_gigabytes: prepared examples are kept in memory up to here.
           num_threads: that prepare and load.
           num_workers: processes that load where the examples do not fit in memory.

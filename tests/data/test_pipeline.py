@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from mmtl_jax import data
-from mmtl_jax.data.pipeline import dropped_modalities
 from tests.data import small
 
 
@@ -121,17 +120,6 @@ def test_everything_is_finite_and_every_batch_has_one_of_few_shapes(prepared):
     assert len(shapes) <= prepared.layout.num_buckets
 
 
-def test_modality_dropout_keeps_one():
-    values = {'inputs/a': np.ones(1), 'inputs/b': np.ones(1), 'inputs/c': None, 'targets/t': np.ones(1)}
-    rates = {'inputs/a': 0.5, 'inputs/b': 0.9}
-    rngs = [np.random.default_rng(seed) for seed in range(2000)]
-    dropped = [dropped_modalities(values, rates, rng) for rng in rngs]
-    assert {tuple(paths) for paths in dropped} == {(), ('inputs/a',), ('inputs/b',)}
-    # a goes alone with .5 * .1, or both were drawn and b was kept, .5 * .9 / 2.
-    share = np.mean([paths == ['inputs/a'] for paths in dropped])
-    assert abs(share - (0.05 + 0.225)) < 0.03
-
-
 def test_a_dropped_modality_looks_like_a_missing_one(prepared):
     rate = {'image': 0.5}
     dropped = take(loader(prepared, modality_dropout=rate), 12)
@@ -144,6 +132,19 @@ def test_a_dropped_modality_looks_like_a_missing_one(prepared):
         equal(with_dropout.targets, without.targets)
         gone += changed.sum()
     assert 25 < gone < 60
+
+
+def test_a_row_keeps_a_subset_of_what_it_has(prepared):
+    kept = take(loader(prepared, modality_dropout={'subsets': {'image_speech': 1.0}}), 4)
+    full = take(loader(prepared, modality_dropout=0.0), 4)
+    for batch, whole in zip(kept, full, strict=True):
+        both = whole.present['image'] & whole.present['speech']
+        for name, present in batch.present.items():
+            stays = whole.present[name] & ~both if name not in ('image', 'speech') else whole.present[name]
+            np.testing.assert_array_equal(present, stays)
+    assert any(
+        (batch.present['caption'] < whole.present['caption']).any() for batch, whole in zip(kept, full, strict=True)
+    )
 
 
 def test_mixed_sources_fill_what_one_lacks(prepared):
