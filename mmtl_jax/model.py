@@ -37,10 +37,11 @@ class MultiModalMultiTask(nn.Module):
       encoders: modality -> encoder; parameters at `encoders/<modality>` (shared).
       fusion: `{modality: Features}` -> `Features`; parameters at `fusion` (shared). Behind a fusion of decisions each
         modality is shared and answered for apart, by heads at `heads/<task>/<modality>`; see `fusion.decision`.
-      sharing: `Features` -> `{task: Features}`; parameters at `sharing` (shared).
+      sharing: `Features` -> `{task: Features}`; parameters at `sharing` (shared). A scheme with tasks in `held` takes
+        their heads, gives predictions in the place of their features, and has the heads' parameters.
       heads: task -> head; parameters at `heads/<task>` (task-own).
       reads: task -> `'fused'`; the modality or modalities whose encoders' features its head takes before fusion; or
-        `'fused/<objective>'`, a loss that the fusion itself gives, which the head takes instead of features.
+        `'fused/<objective>'`, a loss that the fusion or the sharing itself gives, which the head takes instead.
       modality_dropout: modality -> share of the rows in which the fusion goes without it in training, so that it learns
         to do with each; the tasks that read single modalities have them all. See `drop_modalities`.
     """
@@ -60,7 +61,7 @@ class MultiModalMultiTask(nn.Module):
         """
         check_wiring(self)
         self._encode = Members(self.encoders, name='encoders')
-        heads = dict(self.heads)
+        heads = {task: head for task, head in self.heads.items() if task not in held_by(self.sharing)}
         if isinstance(self.fusion, DecisionFusion):
             for task in heads:
                 if self.reads[task] == FUSED:
@@ -76,7 +77,7 @@ class MultiModalMultiTask(nn.Module):
         """Returns what the tasks read: `'fused'`, single modalities, and under `'fused/<objective>'` its losses `[B]`.
 
         Raises:
-          ValueError: the batch lacks a modality that has an encoder, or the fusion an objective that a task reads.
+          ValueError: the batch lacks a modality that has an encoder, or fusion and sharing an objective that is read.
         """
         missing = sorted({*self.encoders} - ({*batch.inputs} & {*batch.present}))
         if missing:
@@ -94,7 +95,7 @@ class MultiModalMultiTask(nn.Module):
         if any(is_fused(name) for name in self.reads.values()):
             if train and any(self.modality_dropout.values()):
                 encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
-            read |= select_fused(self.fusion(encoded, train=train), self.reads)
+            read |= select_fused(self.fusion(encoded, train=train), self.reads, objectives_of(self.sharing))
         return read
 
     def predict(self, z: Mapping[str, Features | Array], *, train: bool) -> dict[str, PyTree]:
@@ -104,16 +105,21 @@ class MultiModalMultiTask(nn.Module):
     def share(self, z: Mapping[str, Features | Array], *, train: bool) -> dict[str, PyTree]:
         """Returns what each task's head takes, for what `features` returned; up to here parameters are shared."""
         shared = self._share_fused(z[FUSED], train=train) if FUSED in z else {}
+        z = {**z, **sum_objectives(shared)}
+        shared = jax.tree.map(without_objectives, shared, is_leaf=has_objectives)
         return {task: shared[task] if read == FUSED else select(z, read) for task, read in self.reads.items()}
 
     def answer(self, features: Mapping[str, PyTree], *, train: bool) -> dict[str, PyTree]:
         """Returns `{task: predictions}` for what `share` returned; from here on parameters are the tasks' own."""
-        return self._head(features, train=train)
+        held = held_by(self.sharing)
+        predictions = self._head({task: read for task, read in features.items() if task not in held}, train=train)
+        return {task: features[task] if task in held else predictions[task] for task in features}
 
     def _share_fused(self, fused: Features, *, train: bool) -> dict[str, Features | dict[str, Features]]:
         """Returns {task: Features}, and behind a fusion of decisions {task: {modality: Features}}."""
         if not isinstance(self.fusion, DecisionFusion):
-            return self.sharing(fused, train=train)
+            heads = {task: self.heads[task] for task in held_by(self.sharing)}
+            return self.sharing(fused, train=train, **({'heads': heads} if heads else {}))
         by_modality = {
             modality: self.sharing(Features(fused.tokens[:, [index]], fused.mask[:, [index]]), train=train)
             for index, modality in enumerate(sorted(self.encoders))
@@ -128,25 +134,63 @@ def is_fused(read: str | tuple[str, ...]) -> bool:
     return isinstance(read, str) and read.split('/')[0] == FUSED
 
 
-def select_fused(fused: Features, reads: Mapping[str, str | tuple[str, ...]]) -> dict[str, Features | Array]:
+def select_fused(
+    fused: Features, reads: Mapping[str, str | tuple[str, ...]], of_sharing: tuple[str, ...] = ()
+) -> dict[str, Features | Array]:
     """Returns, by the names under which tasks read them, the fused features and those objectives that a task reads.
 
+    Args:
+      fused: from the fusion.
+      reads: task -> what it reads.
+      of_sharing: objectives that the sharing scheme gives, above the fused features.
+
     Raises:
-      ValueError: the fusion has no such objective.
+      ValueError: neither fusion nor sharing have such an objective.
     """
-    objectives = fused.objectives if isinstance(fused, Fused) else {}
+    objectives = fused.objectives if has_objectives(fused) else {}
     selected = {}
     for task, read in reads.items():
-        if read == FUSED:
-            selected[FUSED] = Features(fused.tokens, fused.mask, fused.maps)
-        elif is_fused(read):
-            name = read.removeprefix(f'{FUSED}/')
+        name = read.removeprefix(f'{FUSED}/') if is_fused(read) else None
+        if read == FUSED or name in of_sharing:
+            selected[FUSED] = without_objectives(fused)
+        elif name is not None:
             if name not in objectives:
                 raise ValueError(
-                    f'task {task!r} learns the objective {name!r}, but the fusion has {sorted(objectives)}.'
+                    f'task {task!r} learns the objective {name!r}, but the fusion has {sorted(objectives)} and the '
+                    f'sharing {sorted(of_sharing)}.'
                 )
             selected[read] = objectives[name]
     return selected
+
+
+def without_objectives(features: PyTree) -> PyTree:
+    """Returns plain Features in the place of `Fused`, and whatever else as it is."""
+    return Features(features.tokens, features.mask, features.maps) if has_objectives(features) else features
+
+
+def sum_objectives(shared: Mapping[str, PyTree]) -> dict[str, Array]:
+    """Returns, by the names under which tasks read them, the sums over the tasks of the objectives of the sharing."""
+    totals: dict[str, Array] = {}
+    for features in jax.tree.leaves(shared, is_leaf=has_objectives):
+        if has_objectives(features):
+            for name, loss in features.objectives.items():
+                totals[f'{FUSED}/{name}'] = totals.get(f'{FUSED}/{name}', 0) + loss
+    return totals
+
+
+def has_objectives(features: PyTree) -> bool:
+    """Returns whether `features` are those of a module that learns something by itself."""
+    return isinstance(features, Fused)
+
+
+def objectives_of(scheme: nn.Module) -> tuple[str, ...]:
+    """Returns what a sharing scheme learns by itself."""
+    return getattr(scheme, 'objectives', ())
+
+
+def held_by(scheme: nn.Module) -> tuple[str, ...]:
+    """Returns the tasks whose heads a sharing scheme holds, since other tasks read what these predict."""
+    return getattr(scheme, 'held', ())
 
 
 def select(z: Mapping[str, Features | Array], read: str | tuple[str, ...]) -> PyTree:
@@ -201,6 +245,11 @@ def check_wiring(model: MultiModalMultiTask):
         unknown = sorted({*modalities_of(read)} - {*model.encoders})
         if unknown:
             raise ValueError(f'task {task!r} reads {unknown[0]!r}, but there are encoders of {sorted(model.encoders)}.')
+    if isinstance(model.fusion, DecisionFusion) and held_by(model.sharing):
+        raise ValueError(
+            f'{type(model.fusion).__name__} answers for each modality apart, but tasks read the predictions of '
+            f'{held_by(model.sharing)[0]!r}; choose another fusion, or a sharing without predictions.'
+        )
     for modality, rate in model.modality_dropout.items():
         if modality not in model.encoders:
             raise ValueError(

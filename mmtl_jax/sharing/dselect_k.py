@@ -36,6 +36,7 @@ class DSelectK(nn.Module):
       gamma: width of the smooth step.
       depth: layers of each expert, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      objectives: what tasks can learn of it beside their own losses.
     """
 
     tasks: tuple[str, ...]
@@ -45,6 +46,7 @@ class DSelectK(nn.Module):
     gamma: float = 1.0
     depth: int = 1
     dropout_rate: float = 0.0
+    objectives = ('entropy',)
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
