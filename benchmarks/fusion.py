@@ -1,7 +1,7 @@
 """What each fusion costs, beside Concat, and how the cost of fusions by attention grows with the number of tokens.
 
     python benchmarks/fusion.py [--fusions Concat Gated ...] [--modalities 2 3] [--rows 32] [--tokens 16] [--rounds 20]
-    python benchmarks/fusion.py --growth 64 128 256 512 1024 [--rows 4] [--rounds 10]
+    python benchmarks/fusion.py --growth 128 512 2048 [--rows 1] [--rounds 5]
 
 The first prints a row for each fusion that `mmtl_jax.fusion` exports and each number of modalities, with the defaults
 of the fusion and width 64: milliseconds of a forward and backward pass, the least of the rounds, in which all programs
@@ -9,7 +9,7 @@ take turns; the same over `Concat`; seconds to trace and compile, and over `Conc
 temporary memory. Each modality has as many tokens as `--tokens` says, of width 64.
 
 The second prints, for two modalities that share the tokens equally, milliseconds and MiB at each number of tokens, and
-the exponents between the first and the last: 1 is linear, 2 is quadratic.
+the exponent of the growth between the last two: 1 is linear, 2 is quadratic.
 """
 
 import argparse
@@ -111,13 +111,13 @@ def print_growth(sizes: list[int], arguments: argparse.Namespace) -> None:
         for size in sizes
     }
     take_turns(measured, arguments.rounds)
-    ratio = math.log(sizes[-1] / sizes[0])
+    ratio = math.log(sizes[-1] / sizes[-2])
     for title, value in (('ms', lambda each: each.milliseconds), ('MiB', lambda each: each.program.mebibytes)):
         print(f'\n{title}, {arguments.rows} rows')
         print('| tokens | ' + ' | '.join(map(str, sizes)) + ' | exponent |\n|---|' + '---|' * (len(sizes) + 1))
         for name in GROWING:
             row = [value(measured[name, size]) for size in sizes]
-            exponent = math.log(row[-1] / row[0]) / ratio
+            exponent = math.log(row[-1] / row[-2]) / ratio
             print(f'| `{name}` | ' + ' | '.join(f'{each:.1f}' for each in row) + f' | {exponent:.2f} |')
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument('--rows', type=int, default=32, help='rows of a batch')
     parser.add_argument('--tokens', type=int, default=16, help='tokens of each modality')
     parser.add_argument('--rounds', type=int, default=20, help='passes of each program, of which the fastest counts')
-    parser.add_argument('--growth', type=int, nargs='+', help='numbers of tokens: print the growth instead')
+    parser.add_argument('--growth', type=int, nargs='+', help='two numbers of tokens or more: print the growth')
     arguments = parser.parse_args()
     print(f'{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}')
     if arguments.growth:
