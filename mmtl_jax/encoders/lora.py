@@ -2,12 +2,13 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmtl_jax.core.types import Array, Features, PyTree
@@ -56,15 +57,39 @@ class LoRA(nn.Module):
           ValueError: no kernel is a target, or the rank does not fit one.
         """
         base = self.encoder.clone(parent=self, name=BASE, _deep_clone=True)
-
-        def encode(base: nn.Module) -> Features:
-            return base(*inputs, train=train, **options)
-
-        first = encode(base) if self.is_initializing() else None
+        first = base(*inputs, train=train, **options) if self.is_initializing() else None
         factors = self.param(FACTORS, self._first_factors, base.variables['params'])
         if first is not None:
             return first
-        return nn.map_variables(encode, 'params', lambda collections: self._adapt(collections, factors))(base)
+        pairs, above = flatten_dict(factors, sep='/'), len(base.path)
+
+        def adapt(next_function: Callable[..., Any], args: tuple, options: dict, context: Any) -> Any:
+            path = '/'.join((*context.module.path[above:], 'kernel'))
+            if context.method_name != '__call__' or f'{path}/a' not in pairs:
+                return next_function(*args, **options)
+            a, b = pairs[f'{path}/a'], pairs[f'{path}/b']
+            return self._call_adapted(next_function, args, options, context.module, a, b)
+
+        with nn.intercept_methods(adapt):
+            return base(*inputs, train=train, **options)
+
+    @nn.nowrap
+    def _call_adapted(
+        self, next_function: Callable[..., Any], args: tuple, options: dict, module: nn.Module, a: Array, b: Array
+    ) -> Any:
+        """Returns what a layer of the base does with its kernel and the difference.
+
+        x W + (x A) B of a dense layer has no gradient by a matrix as large as W. Other layers get the sum of both.
+        """
+        weights = module.variables['params']
+        axes = _read_axes(module)
+        if axes and math.prod(weights['kernel'].shape[:axes]) == len(a):
+            (x,) = args
+            x, a, b = promote_dtype(x.reshape(*x.shape[: x.ndim - axes], -1), a, b, dtype=module.dtype)
+            outputs = next_function(*args, **options)
+            return outputs + (self.alpha / self.rank * ((x @ a) @ b)).reshape(outputs.shape)
+        weights = {**weights, 'kernel': _sum(weights['kernel'], a, b, self.alpha / self.rank)}
+        return module.clone(parent=None).apply({'params': weights}, *args, **options)
 
     @nn.nowrap
     def merge(self, params: Mapping[str, PyTree]) -> PyTree:
@@ -81,16 +106,11 @@ class LoRA(nn.Module):
         return {BASE: self._add(merged, factors, -self.alpha / self.rank), FACTORS: factors}
 
     @nn.nowrap
-    def _adapt(self, collections: Mapping[str, PyTree], factors: PyTree) -> dict[str, PyTree]:
-        return {name: self._add(tree, factors, self.alpha / self.rank) for name, tree in collections.items()}
-
-    @nn.nowrap
     def _add(self, base: PyTree, factors: PyTree, scale: float) -> PyTree:
         """Returns the base with `scale` A B added to its targets."""
         weights, pairs = flatten_dict(base, sep='/'), flatten_dict(factors, sep='/')
         for path in {path.rpartition('/')[0] for path in pairs}:
-            difference = jnp.matmul(pairs[f'{path}/a'], pairs[f'{path}/b'], precision=jax.lax.Precision.HIGHEST)
-            weights[path] = weights[path] + scale * difference.reshape(weights[path].shape)
+            weights[path] = _sum(weights[path], pairs[f'{path}/a'], pairs[f'{path}/b'], scale)
         return unflatten_dict(weights, sep='/')
 
     @nn.nowrap
@@ -111,6 +131,20 @@ class LoRA(nn.Module):
             factors[f'{path}/a'] = uniform(jax.random.fold_in(key, index), (inputs, self.rank))
             factors[f'{path}/b'] = jnp.zeros((self.rank, outputs))
         return unflatten_dict(factors, sep='/')
+
+
+def _sum(kernel: Array, a: Array, b: Array, scale: float) -> Array:
+    return kernel + scale * jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST).reshape(kernel.shape)
+
+
+def _read_axes(module: nn.Module) -> int:
+    """Returns how many of the last axes of its input a dense layer multiplies; 0 for any other layer."""
+    if isinstance(module, nn.Dense):
+        return 1
+    if isinstance(module, nn.DenseGeneral) and not module.batch_dims:
+        axes = (module.axis,) if isinstance(module.axis, int) else tuple(module.axis)
+        return len(axes) if axes == tuple(range(-len(axes), 0)) else 0
+    return 0
 
 
 def _as_matrix(path: str, shape: tuple[int, ...]) -> tuple[int, int]:

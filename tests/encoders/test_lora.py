@@ -10,7 +10,7 @@ import pytest
 from mmtl_jax import encoders
 from mmtl_jax.core.tree import flatten_with_paths
 from tests import quick
-from tests.encoders.test_common import CASES, VOCABULARY, WIDTH, read_by
+from tests.encoders.test_common import CASES, VOCABULARY, WIDTH, build, read_by
 
 # Encoder -> the kernels to adapt: those of attention, dense layers, convolutions, recurrent and depthwise ones.
 TARGETS = {
@@ -85,6 +85,28 @@ def test_merge_adds_the_product_and_unmerge_takes_it_away(it):
     jax.tree.map(np.testing.assert_array_equal, again['lora'], params['lora'])
     # Two roundings of numbers of size 1.
     jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-6), again['base'], params['base'])
+
+
+@pytest.mark.parametrize('name', [name for name in CASES if name != 'LoRA'])
+def test_every_kernel_of_every_encoder_can_be_adapted(name):
+    kind, _, arguments = CASES[name]
+    vocabulary = {'vocab_size': VOCABULARY} if kind == 'text' else {}
+    adapted = encoders.LoRA(
+        encoder=build(name.split(',')[0], width=WIDTH, **vocabulary, **arguments), rank=1, targets=''
+    )
+    inputs = read_by(kind)
+    variables = jax.eval_shape(lambda: adapted.init(jax.random.key(0), inputs, train=False))
+    kernels = {path for path in flatten_with_paths(variables['params']['base']) if path.endswith('kernel')}
+    factors, structure = jax.tree.flatten(variables['params']['lora'])
+    assert len(factors) == 2 * len(kernels) > 0
+
+    def apply(factors, variables):
+        params = {**variables['params'], 'lora': structure.unflatten(factors)}
+        return adapted.apply({**variables, 'params': params}, inputs, train=False)
+
+    jaxpr = jax.make_jaxpr(apply)(factors, variables).jaxpr
+    used = {id(variable) for equation in jaxpr.eqns for variable in equation.invars}
+    assert all(id(variable) in used for variable in jaxpr.invars[: len(factors)])
 
 
 def test_the_first_factors():
