@@ -43,7 +43,7 @@ class Features:
 
 @struct.dataclass
 class Fused(Features):
-    """Features from a fusion that learns something by itself, such as to reconstruct what it joined.
+    """Features from a fusion or a sharing scheme that learns something by itself, such as to rebuild what it joined.
 
     Attributes:
       objectives: name -> `[B]`, a loss of each row, never negative; 0 where a row has nothing to learn from.

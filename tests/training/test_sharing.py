@@ -100,7 +100,7 @@ def test_an_objective_that_neither_fusion_nor_sharing_have_is_named():
         jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
 
 
-@pytest.mark.parametrize('method', ['equal', 'cagrad'])
+@pytest.mark.parametrize('method', ['equal', pytest.param('cagrad', marks=pytest.mark.slow)])
 def test_branching_counts_a_pass_for_each_step(method):
     _, state, step = start(sharing.LearningToBranch(NAMES, WIDTH), method=method)
     for _ in range(3):
@@ -117,14 +117,20 @@ def test_branching_counts_a_pass_for_each_step(method):
 )
 def test_a_task_reads_the_predictions_of_its_base_task(arguments, expected):
     scheme = sharing.Hierarchical(NAMES, WIDTH, predictions=True, **arguments)
-    model, state, step = start(scheme)
+    model, state, _ = start(scheme)
     assert set(state.params['heads']) == {'size'}
     assert trained_by(model, QUESTIONS, state, 'size') == expected
     assert trained_by(model, QUESTIONS, state, 'kind') == {'encoders', 'fusion', 'kind', 'head_kind'}
-    _, before = step(state)
+
+
+def test_a_head_that_others_read_learns_with_the_shared_parameters():
+    _, state, step = start(sharing.Hierarchical(NAMES, WIDTH, predictions=True))
+    first, (_, before) = state.params['sharing']['head_kind'], step(state)
     for _ in range(30):
         state, after = step(state)
     assert np.all(after['losses'] < before['losses'])
+    moved = jax.tree.map(lambda a, b: np.max(np.abs(a - b)), first, state.params['sharing']['head_kind'])
+    assert all(distance > 0.05 for distance in jax.tree.leaves(moved))
 
 
 def test_what_is_read_are_the_probabilities_of_the_head():
