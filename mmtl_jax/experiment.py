@@ -147,7 +147,8 @@ def from_config(
     task_names = [task.name for task in task_list]
     balancer, jacobian = _balancing(values['balancing'], task_names)
     _check_splits(balancer, inputs.batch_size)
-    schedule, optimizer = _optimizer(values['optimizer'], settings.num_steps)
+    frozen = tuple(f'encoders/{name}/{start.frozen}' for name, start in starting.items() if start.frozen)
+    schedule, optimizer = _optimizer(values['optimizer'], settings.num_steps, frozen)
     return Experiment(
         config=values,
         seed=values['seed'],
@@ -350,8 +351,13 @@ def _in_task_order(spec: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     return ordered
 
 
-def _optimizer(section: Mapping[str, Any], num_steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
+def _optimizer(
+    section: Mapping[str, Any], num_steps: int, frozen: tuple[str, ...]
+) -> tuple[optax.Schedule, optax.GradientTransformation]:
+    """Builds the schedule and the optimizer, which leaves the parameters `frozen` alone, and those that it says."""
     arguments = dict(section)
+    if frozen and not isinstance(arguments.get('freeze', ()), str):
+        arguments['freeze'] = (*arguments.get('freeze', ()), *frozen)
     shape = {key: arguments.pop(key) for key in ('learning_rate', 'schedule', 'warmup') if key in arguments}
     if 'learning_rate' not in shape or 'name' not in arguments:
         raise ValueError(f"the config section 'optimizer' needs 'name' and 'learning_rate', got {sorted(section)}.")

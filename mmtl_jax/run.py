@@ -52,6 +52,8 @@ class Run:
     def new_state(self) -> TrainState:
         """Returns the state at step 0, on the devices."""
         # The seed is an argument, so that another seed finds this program in the compilation cache.
+        # The data is read here: what happens while a program is traced is part of it.
+        self.experiment.inputs.empty_batches()
         init = jax.jit(self._init, out_shardings=replicated(self.mesh))
         return init(self.experiment.seed, self.experiment.pretrained)
 

@@ -14,7 +14,7 @@ FLOORS = {
     **dict.fromkeys(['training', 'reporting'], 4),
     **dict.fromkeys(['experiment'], 5),
     **dict.fromkeys(['command', 'run', 'results', 'robustness', 'subsets'], 6),
-    **dict.fromkeys(['train', 'evaluate', 'predict'], 7),
+    **dict.fromkeys(['train', 'evaluate', 'predict', 'export'], 7),
 }
 ONLY_IN = {
     'orbax': ('training/checkpoint.py',),

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from mmtl_jax import evaluate, predict, train
+from mmtl_jax import evaluate, export, predict, train
 from tests.conftest import CACHE
 
 TINY = 'tests/configs/tiny.py'
@@ -24,8 +24,8 @@ OF_THE_MACHINE = ('seconds', 'examples_per_second', 'input_wait')
 
 
 def call(verb, *arguments: str) -> int:
-    """Returns the exit code of `verb` (train, evaluate or predict) with `arguments`."""
-    main = {'train': train, 'evaluate': evaluate, 'predict': predict}[verb].main
+    """Returns the exit code of `verb` (train, evaluate, predict or export) with `arguments`."""
+    main = {'train': train, 'evaluate': evaluate, 'predict': predict, 'export': export}[verb].main
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         # ml_collections loads config files through importlib's old interface.
         warnings.filterwarnings('ignore', message='the load_module', category=DeprecationWarning)

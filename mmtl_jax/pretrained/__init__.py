@@ -10,6 +10,7 @@ from mmtl_jax.pretrained.content import content_hash
 from mmtl_jax.pretrained.efficientnet import efficientnet_lite0
 from mmtl_jax.pretrained.image import image_classifier
 from mmtl_jax.pretrained.locate import locate
+from mmtl_jax.pretrained.own import export_encoder
 from mmtl_jax.pretrained.preprocessing import ImagePreprocessing, read_preprocessing
 from mmtl_jax.pretrained.resnet import resnet
 from mmtl_jax.pretrained.speech import speech_preprocessing
@@ -30,6 +31,7 @@ __all__ = [
     'clip_text',
     'content_hash',
     'efficientnet_lite0',
+    'export_encoder',
     'image_classifier',
     'load',
     'locate',
