@@ -205,7 +205,8 @@ def _field_layout(field: Field, sources: Sequence[PreparedSource], layout: Layou
     if ragged and ndim == 0:
         raise ValueError(f'{field.words} is a single number (example {name!r}), it cannot be ragged.')
     shape = tail if ragged else infos[0][1].shapes and next(iter(infos[0][1].shapes))
-    picture = dtype == 'uint8' and ndim == 3
+    # A target of bytes in one channel is a mask of classes, not a picture.
+    picture = dtype == 'uint8' and ndim == 3 and (field.is_input or shape[-1] == 3)
     whole = np.issubdtype(np.dtype(dtype), np.integer) and not picture
     dtype = field.dtype or ('int32' if whole else 'float32')
     if not ragged:

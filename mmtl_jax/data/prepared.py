@@ -11,7 +11,7 @@ import numpy as np
 from absl import logging
 
 from mmtl_jax.data.preprocess import Preprocess, Row
-from mmtl_jax.data.sources import Source, example_id
+from mmtl_jax.data.sources import Source, example_id, id_key
 
 SAMPLE = 32
 
@@ -68,12 +68,13 @@ class PreparedSource:
         return self._cache is not None
 
     def example_id(self, index: int) -> str:
-        """Returns the name of a row: the example's `id`, or its split and number."""
+        """Returns the name of a row: the example's `id` or file name, or its split and number."""
         return example_id(self._ids[int(index)], self.source, int(index))
 
     @functools.cached_property
     def _ids(self) -> Any:
-        return self.source.select(['id']) if 'id' in self.source.keys else [{}] * len(self)
+        key = id_key(self.source.keys)
+        return self.source.select([key]) if key else [{}] * len(self)
 
     def row(self, index: int) -> Row | None:
         """Returns a prepared example, None for a bad one.
@@ -105,9 +106,7 @@ class PreparedSource:
             name = example_id(example, self.source, index)
             row = self.preprocess.prepare(example)
             values = self.preprocess.visit(row, None)
-            for field in self.preprocess.fields:
-                if values[field.path] is not None:
-                    field.check(values[field.path])
+            self.preprocess.check(values)
         except ValueError as error:
             message = f'{self.source.name!r}, example {name!r}: {error}'
             if self._bad_examples == 'error':

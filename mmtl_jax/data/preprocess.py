@@ -9,7 +9,8 @@ import numpy as np
 
 from mmtl_jax.core.build import build
 from mmtl_jax.data import transforms
-from mmtl_jax.data.sources import Source
+from mmtl_jax.data.kinds import KINDS, check_kind, check_together, of_kind
+from mmtl_jax.data.sources import ID_KEYS, Source
 from mmtl_jax.data.transforms.base import Example, Transform, as_transform, is_missing, is_random
 
 Row = dict[str, Any]
@@ -29,6 +30,8 @@ class Field:
       optional: a missing value of a target is filled with -1 or 0, and the row still counts as labelled.
       allow_nan: NaN in an input is a missing cell rather than an error.
       dtype: the type in the batch; None: whole numbers become int32, everything else float32.
+      kind: what a target in the picture is: 'boxes', 'labels', 'mask', 'depth' or 'keypoints', see
+        `mmtl_jax.data.kinds`.
     """
 
     path: str
@@ -40,6 +43,7 @@ class Field:
     optional: bool = False
     allow_nan: bool = False
     dtype: str | None = None
+    kind: str | None = None
 
     @property
     def is_input(self) -> bool:
@@ -60,14 +64,19 @@ class Field:
         if self.key is None:
             return np.zeros((), np.float32)
         value = example.get(self.key)
-        if value is None or is_missing(value):
+        nothing_there = KINDS.get(self.kind, False) and np.size(value) == 0
+        if value is None or (is_missing(value) and not nothing_there):
             return None
         array = np.asarray(value)
+        if nothing_there:
+            return of_kind(self.kind, np.zeros(0, np.float32))
         if array.dtype.kind not in 'biuf':
             raise ValueError(
                 f'{self.words} is {type(value).__name__}, expected numbers; add a step such as characters or log_mel '
                 f'that turns {self.key!r} into them.'
             )
+        if self.kind is not None:
+            array = of_kind(self.kind, array)
         if not self.is_input and array.dtype.kind == 'i' and (array == -1).all():
             return None
         return array[: self.max_length] if self.truncate and array.ndim else array
@@ -84,7 +93,12 @@ class Field:
             if not (self.is_input and self.allow_nan and nan_only):
                 hint = "; set 'allow_nan': True if NaN means a missing cell" if self.is_input and nan_only else ''
                 raise ValueError(f'{self.words} (key {self.key!r}) holds {"NaN" if nan_only else "inf"}{hint}')
-        if self.num_classes is not None:
+        if self.kind is not None:
+            try:
+                check_kind(self.kind, array, self.num_classes)
+            except ValueError as error:
+                raise ValueError(f'{self.words} (key {self.key!r}) {error}') from error
+        elif self.num_classes is not None:
             self._check_labels(array)
 
     def _check_labels(self, array: np.ndarray) -> None:
@@ -125,7 +139,7 @@ class Preprocess:
         every = (*self.steps, *self.augment, *self.eval_steps)
         if not all(isinstance(step, Transform) for step in every):
             return tuple(source.keys)
-        needed = {'id', *(field.key for field in self.fields)}.union(*(step.reads for step in every))
+        needed = {*ID_KEYS, *(field.key for field in self.fields)}.union(*(step.reads for step in every))
         return tuple(key for key in source.keys if key in needed)
 
     def growth(self, key: str) -> float:
@@ -147,6 +161,20 @@ class Preprocess:
         """Returns the values of a row by their field's path: augmented with `rng`, or after `eval_steps` without."""
         example = run_steps(self.eval_steps, row, None) if rng is None else run_steps(self.augment, row, rng)
         return {field.path: field.value(example) for field in self.fields}
+
+    def check(self, values: Mapping[str, np.ndarray | None]) -> None:
+        """Checks the values of a row, as `visit` returns them, each alone and those that must fit each other.
+
+        Raises:
+          ValueError: they cannot be used.
+        """
+        for field in self.fields:
+            if values[field.path] is not None:
+                field.check(values[field.path])
+        kinds = {field.path: field.kind for field in self.fields if field.kind is not None}
+        inputs = {field.path: values[field.path] for field in self.fields if field.is_input}
+        pictures = {path: value for path, value in inputs.items() if value is not None and _is_picture(value)}
+        check_together(kinds, values, pictures)
 
     def check_keys(self, source: Source) -> None:
         """Raises a `ValueError` if a transform or a field reads a key that neither the source nor a step provides."""
@@ -208,9 +236,9 @@ def _fields(path: str, specs: Mapping[str, Any]) -> Iterable[Field]:
         if '/' in name:
             raise ValueError(f'a modality or task cannot have "/" in its name, got {name!r}.')
         if isinstance(spec, str):
-            yield Field(f'{path}/{name}', spec)
+            yield _field(f'{path}/{name}', {'key': spec})
         elif isinstance(spec, Mapping) and isinstance(spec.get('key'), str) and set(spec) <= FIELD_OPTIONS:
-            yield Field(f'{path}/{name}', **spec)
+            yield _field(f'{path}/{name}', spec)
         elif isinstance(spec, Mapping) and not spec and path == 'targets':
             yield Field(f'{path}/{name}', None)
         elif isinstance(spec, Mapping) and 'key' not in spec and path != 'inputs' and spec:
@@ -222,6 +250,18 @@ def _fields(path: str, specs: Mapping[str, Any]) -> Iterable[Field]:
             )
 
 
+def _field(path: str, spec: Mapping[str, Any]) -> Field:
+    """Returns one field; the boxes and labels of a target of several arrays are of the kind that their name says."""
+    name, depth = path.rpartition('/')[2], path.count('/')
+    kind = spec.get('kind', name if depth > 1 and name in NAMED_KINDS else None)
+    if kind is None:
+        return Field(path, **spec)
+    if kind not in KINDS or path.startswith('inputs/'):
+        raise ValueError(f'{path}: kind must be one of {list(KINDS)}, and only targets have one, got {kind!r}.')
+    return Field(path, **{'ragged': KINDS[kind], **spec, 'kind': kind})
+
+
+NAMED_KINDS = ('boxes', 'labels', 'keypoints')
 FIELD_OPTIONS = {field.name for field in dataclasses.fields(Field)} - {'path'}
 
 
@@ -266,6 +306,11 @@ def _check_key(key: str, known: set[str], reader: str, source: Source) -> None:
     close = difflib.get_close_matches(key, known, n=1)
     hint = f'did you mean {close[0]!r}?' if close else f'there are {sorted(known)}.'
     raise ValueError(f'{reader} reads the key {key!r}, which no example of {source.name!r} has; {hint}')
+
+
+def _is_picture(value: np.ndarray) -> bool:
+    """Returns whether an input has height, width and 1 or 3 channels."""
+    return value.ndim == 3 and value.shape[2] in (1, 3)
 
 
 def _own(value: Any) -> Any:

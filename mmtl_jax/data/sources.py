@@ -17,6 +17,8 @@ from mmtl_jax.data.transforms.base import Example
 OWN_BUILDERS = {name: f'mmtl_jax.data.builders.{name}' for name in ('multi_mnist', 'stamps', 'synthetic')}
 # Examples of one's own source that are read to learn its keys.
 LOOK_AT = 16
+# What TFDS's data sets call the name of an example; the first that there is.
+ID_KEYS = ('id', 'image/filename', 'image_id', 'file_name', 'image/id')
 DOTTED_PATH = re.compile(r'[A-Za-z_]\w*(\.[A-Za-z_]\w*)+')
 
 
@@ -86,8 +88,26 @@ def read_values(source: Source, key: str) -> list[Any]:
 
 
 def example_id(example: Example, source: Source, index: int) -> str:
-    """Returns the example's own `id`, or its split and number."""
-    return str(example['id']) if example.get('id') not in (None, '') else f'{source.split}[{index}]'
+    """Returns the example's own `id` or the like (`ID_KEYS`), or its split and number."""
+    key = id_key(example)
+    return str(example[key]) if key and example[key] not in (None, '') else f'{source.split}[{index}]'
+
+
+def id_key(keys: Iterable[str]) -> str | None:
+    """Returns the key of an example's name, None if there is none."""
+    keys = tuple(keys)
+    return next((key for key in ID_KEYS if key in keys), None)
+
+
+def flatten(example: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns an example in which the value at 'bbox' in the mapping 'objects' is called 'objects/bbox'."""
+    flat = {}
+    for key, value in example.items():
+        if isinstance(value, Mapping):
+            flat |= {f'{key}/{name}': entry for name, entry in flatten(value).items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,8 +147,9 @@ class SequenceSource:
             raise ValueError(
                 f'{self.name}: an example must be a mapping of keys to values, got {type(example).__name__}.'
             )
+        example = flatten(example)
         if self.selected is None:
-            return dict(example)
+            return example
         return {key: example[key] for key in self.selected if key in example}
 
     def select(self, keys: Iterable[str]) -> 'SequenceSource':
@@ -170,13 +191,24 @@ class TfdsSource:
     @functools.cached_property
     def keys(self) -> tuple[str, ...]:
         """The keys of every example."""
-        return tuple(self.builder.info.features) if self.selected is None else self.selected
+        return tuple(self._by_key) if self.selected is None else self.selected
+
+    @functools.cached_property
+    def _by_key(self) -> dict[str, tuple[str, tfds.features.FeatureConnector]]:
+        """Key -> the outermost key that must be decoded for it, and its feature; a nested key is a path."""
+        return {
+            key: (top, feature)
+            for top, outer in self.builder.info.features.items()
+            for key, feature in flatten({top: _inner(outer)}).items()
+        }
 
     @functools.cached_property
     def _features(self) -> tfds.features.FeaturesDict:
         """The features that are decoded."""
         features = self.builder.info.features
-        return features if self.selected is None else tfds.features.FeaturesDict({k: features[k] for k in self.keys})
+        if self.selected is None:
+            return features
+        return tfds.features.FeaturesDict({top: features[top] for top, _ in (self._by_key[key] for key in self.keys)})
 
     @functools.cached_property
     def _records(self) -> Sequence[bytes]:
@@ -200,7 +232,8 @@ class TfdsSource:
         if not 0 <= index < len(self):
             raise IndexError(f'{self.name!r} ({self.split}) has {len(self)} examples, there is no number {index}.')
         example = self._features.deserialize_example_np(self._records[int(index)])
-        return {key: _decode_text(value) for key, value in example.items()}
+        example = flatten({key: _decode_text(value) for key, value in example.items()})
+        return example if self.selected is None else {key: example[key] for key in self.selected}
 
     def select(self, keys: Iterable[str]) -> 'TfdsSource':
         """Returns a source that decodes these keys only.
@@ -208,7 +241,7 @@ class TfdsSource:
         Raises:
           ValueError: the data set has no such key.
         """
-        keys, known = tuple(keys), tuple(self.builder.info.features)
+        keys, known = tuple(keys), tuple(self._by_key)
         unknown = [key for key in keys if key not in known]
         if unknown:
             raise ValueError(f'{self.name!r} has no key {unknown[0]!r}; it has {sorted(known)}.')
@@ -217,10 +250,10 @@ class TfdsSource:
         return selected
 
     def class_names(self, key: str) -> tuple[str, ...]:
-        """Returns the names of the classes of a `ClassLabel`, () for another key."""
-        features = self.builder.info.features
-        labelled = key in features and isinstance(features[key], tfds.features.ClassLabel)
-        return tuple(features[key].names) if labelled else ()
+        """Returns the names of the classes of a `ClassLabel`, or of a list of them, () for another key."""
+        feature = self._by_key.get(key, (key, None))[1]
+        feature = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+        return tuple(feature.names) if isinstance(feature, tfds.features.ClassLabel) else ()
 
 
 def make_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str, Any]) -> tfds.core.DatasetBuilder:
@@ -284,6 +317,14 @@ def _from_function(name: str, split: str, arguments: Mapping[str, Any]) -> Sourc
     if not hasattr(examples, '__len__') or not hasattr(examples, '__getitem__'):
         raise ValueError(f'{name} must return something with len and integer indexing, got {type(examples).__name__}.')
     return examples if hasattr(examples, 'select') else SequenceSource(examples, name, split)
+
+
+def _inner(feature: tfds.features.FeatureConnector) -> Any:
+    """Returns the features by name where a feature, or each entry of a list of them, has several, else the feature."""
+    inside = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+    if not isinstance(inside, tfds.features.FeaturesDict):
+        return feature
+    return {name: _inner(entry) for name, entry in inside.items()}
 
 
 def _decode_text(value: Any) -> Any:
