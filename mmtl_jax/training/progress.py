@@ -147,20 +147,30 @@ def _part(path: str) -> str:
     return '/'.join(names[: 2 if names[0] in ('encoders', 'heads') else 1])
 
 
-def parameter_overview(params: PyTree) -> Table:
-    """Returns a table of every parameter: path, shape, type and count, with a sum under each part of the model."""
-    leaves, counts = flatten_with_paths(params), parameter_counts(params)
-    total = sum(counts.values())
-    table = Table(title=f'{total:,} parameters', title_justify='left', show_edge=False, pad_edge=False)
+def parameter_overview(params: PyTree, trained: PyTree = None) -> Table:
+    """Returns a table of every parameter: path, shape, type and count, with a sum under each part of the model.
+
+    Args:
+      params: nested dicts of arrays.
+      trained: the part of them that is not frozen, for a column more where something is; None for all.
+    """
+    trained = params if trained is None else trained
+    leaves, trained_leaves = flatten_with_paths(params), flatten_with_paths(trained)
+    counts, trained_counts = parameter_counts(params), parameter_counts(trained)
+    total, moving = sum(counts.values()), sum(trained_counts.values())
+    columns = 4 if moving == total else 5
+    title = f'{total:,} parameters' + (f', {moving:,} of them trained' if moving < total else '')
+    table = Table(title=title, title_justify='left', show_edge=False, pad_edge=False)
     table.add_column('parameter', overflow='fold')
-    table.add_column('shape')
-    table.add_column('dtype')
-    table.add_column('count', justify='right')
+    for name in ('shape', 'dtype', 'count', 'trained')[: columns - 1]:
+        table.add_column(name, justify='right' if name in ('count', 'trained') else 'left')
     for part, number in counts.items():
         for path, leaf in leaves.items():
             if _part(path) == part:
-                table.add_row(Text(path), 'x'.join(map(str, leaf.shape)) or 'scalar', str(leaf.dtype), f'{leaf.size:,}')
-        table.add_row(
-            Text(f'= {part}'), f'{number / max(total, 1):.1%}', '', f'{number:,}', style='bold', end_section=True
-        )
+                shape = 'x'.join(map(str, leaf.shape)) or 'scalar'
+                size = leaf.size if path in trained_leaves else 0
+                table.add_row(*(Text(path), shape, str(leaf.dtype), f'{leaf.size:,}', f'{size:,}')[:columns])
+        share, size = f'{number / max(total, 1):.1%}', trained_counts.get(part, 0)
+        row = (Text(f'= {part}'), share, '', f'{number:,}', f'{size:,}')
+        table.add_row(*row[:columns], style='bold', end_section=True)
     return table

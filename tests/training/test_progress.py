@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from mmtl_jax.training.freezing import trained_part
 from mmtl_jax.training.progress import Progress, clock_time, parameter_counts, parameter_overview
 
 
@@ -101,4 +102,16 @@ def test_parameters_are_counted_by_part():
         *map(str, counts.values()),
     ):
         assert text in shown
+    assert 'trained' not in shown
     assert parameter_counts({}) == {}
+
+
+def test_the_overview_tells_what_is_trained():
+    params = {'encoders': {'image': {'kernel': np.zeros((3, 4)), 'bias': np.zeros(4)}}, 'heads': {'a': np.zeros(7)}}
+    console = make_console()
+    console.print(parameter_overview(params, trained_part(params, ('encoders/image/kernel',))))
+    rows = [line.replace('│', ' ').split() for line in console.file.getvalue().splitlines()]
+    assert ' '.join(rows[0]) == '23 parameters, 11 of them trained'
+    assert ['encoders/image/kernel', '3x4', 'float64', '12', '0'] in rows
+    assert ['=', 'encoders/image', '69.6%', '16', '4'] in rows
+    assert ['=', 'heads/a', '30.4%', '7', '7'] in rows
