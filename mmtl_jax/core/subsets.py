@@ -1,9 +1,11 @@
 """Subsets of names, such as those of modalities, in one order and by one name."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 Subset = tuple[str, ...]
+SUBSETS, EQUAL = 'subsets', 'equal'
 
 
 def subsets_of(names: Sequence[str]) -> Iterator[Subset]:
@@ -31,3 +33,39 @@ def _parse(text: str, names: Collection[str]) -> set[str] | None:
         if rest is not None:
             return {name, *rest}
     return None
+
+
+def names_subsets(dropout: Any, modalities: Collection[str]) -> bool:
+    """Returns whether a dropout of modalities is `{'subsets': ...}`, rather than of each on its own."""
+    return isinstance(dropout, Mapping) and SUBSETS in dropout and SUBSETS not in modalities
+
+
+def subset_weights(dropout: Mapping[str, Any], modalities: Sequence[str]) -> dict[Subset, float]:
+    """Returns the weight of each subset of which a row may keep one.
+
+    Args:
+      dropout: `{'subsets': 'equal'}` for all subsets but the empty one, or `{'subsets': {name: weight}}`, with names as
+        for `parse_subset`.
+      modalities: all of them.
+
+    Raises:
+      ValueError: anything else.
+    """
+    given = dropout[SUBSETS]
+    if len(dropout) > 1:
+        raise ValueError(f'modality_dropout: {SUBSETS!r} stands alone, got {sorted(dropout)}.')
+    if given == EQUAL:
+        return {subset: 1.0 for subset in subsets_of(modalities) if subset}
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError(f'modality_dropout: {SUBSETS!r} is {EQUAL!r} or subset -> weight, got {given!r}.')
+    weights = {}
+    for text, weight in given.items():
+        subset = parse_subset(text, modalities)
+        if subset is None:
+            raise ValueError(
+                f'modality_dropout: {text!r} is no subset of {list(modalities)}; join some of them by "_".'
+            )
+        if not 0.0 < weight < float('inf'):
+            raise ValueError(f'modality_dropout: the weight of {text!r} must be a number above 0, got {weight}.')
+        weights[subset] = float(weight)
+    return weights

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mmtl_jax.core.subsets import Subset, parse_subset, subsets_of
+from mmtl_jax.core.subsets import Subset, names_subsets, subset_weights
 
-SUBSETS, EQUAL = 'subsets', 'equal'
 # (the modalities that a row has, in alphabetical order; its random numbers) -> those that it goes without
 Drop = Callable[[Sequence[str], np.random.Generator], list[str]]
 
@@ -24,8 +23,8 @@ def make_drop(spec: float | Mapping[str, Any], modalities: Sequence[str]) -> Dro
     Raises:
       ValueError: an unknown modality or subset, a probability outside [0, 1), or weights that are not positive.
     """
-    if isinstance(spec, Mapping) and SUBSETS in spec and SUBSETS not in modalities:
-        return _make_keep_subset(spec, sorted(modalities))
+    if names_subsets(spec, modalities):
+        return functools.partial(keep_subset, weights=subset_weights(spec, sorted(modalities)))
     rates = dict(spec) if isinstance(spec, Mapping) else dict.fromkeys(modalities, spec)
     for modality, rate in rates.items():
         if modality not in modalities:
@@ -57,24 +56,3 @@ def keep_subset(present: Sequence[str], rng: np.random.Generator, *, weights: Ma
     shares = np.cumsum([weights[subset] for subset in possible])
     kept = possible[int(np.searchsorted(shares, rng.random() * shares[-1], side='right'))]
     return [modality for modality in present if modality not in kept]
-
-
-def _make_keep_subset(spec: Mapping[str, Any], modalities: Sequence[str]) -> Drop:
-    given = spec[SUBSETS]
-    if len(spec) > 1:
-        raise ValueError(f'modality_dropout: {SUBSETS!r} stands alone, got {sorted(spec)} too.')
-    if given == EQUAL:
-        return functools.partial(keep_subset, weights={subset: 1.0 for subset in subsets_of(modalities) if subset})
-    if not isinstance(given, Mapping) or not given:
-        raise ValueError(f'modality_dropout: {SUBSETS!r} is {EQUAL!r} or subset -> weight, got {given!r}.')
-    weights = {}
-    for text, weight in given.items():
-        subset = parse_subset(text, modalities)
-        if subset is None:
-            raise ValueError(
-                f'modality_dropout: {text!r} is no subset of {list(modalities)}; join some of them by "_".'
-            )
-        if not 0.0 < weight < float('inf'):
-            raise ValueError(f'modality_dropout: the weight of {text!r} must be a number above 0, got {weight}.')
-        weights[subset] = float(weight)
-    return functools.partial(keep_subset, weights=weights)

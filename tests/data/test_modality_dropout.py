@@ -66,7 +66,7 @@ def test_a_row_without_modalities_and_a_dropout_of_nothing():
         (-0.5, "modality_dropout of 'speech' must be at least 0 and below 1, got -0.5"),
         ({'subsets': 'all'}, "'subsets' is 'equal' or subset -> weight, got 'all'"),
         ({'subsets': {}}, "'subsets' is 'equal' or subset -> weight, got {}"),
-        ({'subsets': 'equal', 'image': 0.5}, r"'subsets' stands alone, got \['image', 'subsets'\] too"),
+        ({'subsets': 'equal', 'image': 0.5}, r"'subsets' stands alone, got \['image', 'subsets'\]"),
         ({'subsets': {'image_depth': 1.0}}, "'image_depth' is no subset of .*; join some of them by"),
         ({'subsets': {'image': 0.0}}, "the weight of 'image' must be a number above 0, got 0.0"),
     ],
