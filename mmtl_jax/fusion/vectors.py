@@ -28,6 +28,7 @@ class VectorFusion(nn.Module):
       dtype: of the arithmetic behind the pooling; None takes the widest of inputs and parameters.
     """
 
+    # How many modalities it takes to make sense.
     least: ClassVar[int] = 2
 
     width: int

@@ -7,6 +7,7 @@ import pytest
 from mmtl_jax import fusion
 from mmtl_jax.core.types import Features
 from tests import quick
+from tests.fusion.by_hand import check_vectors, features_of
 from tests.nn import plain
 
 # Row 0 has both, row 1 lacks the text, row 2 the image, row 3 has both, row 4 neither.
@@ -72,3 +73,28 @@ def test_concat_learns_a_vector_in_place_of_an_absent_modality(row):
     y = plain.gelu(np.concatenate([vectors['image'], vectors['text']])) @ joint['kernel']
     np.testing.assert_allclose(fused[row], plain.layer_norm({'scale': 1, 'bias': 0}, y), **CLOSE)
     np.testing.assert_array_equal(fused[4], 0)
+
+
+def test_a_learned_vector_counts_like_a_modality_that_is_there():
+    def formula(p, h):
+        return np.mean(
+            [
+                plain.dense(p[f'project_{modality}'], h[modality]) if modality in h else p[f'absent_{modality}']
+                for modality in ('audio', 'image', 'text')
+            ],
+            axis=0,
+        )
+
+    check_vectors(fusion.Mean(width=4, pooling='mean', absent='token'), features_of('audio', 'image', 'text'), formula)
+
+
+def test_concat_can_do_without_a_learned_vector():
+    def formula(p, h):
+        vectors = [
+            plain.dense(p[f'project_{modality}'], h[modality]) if modality in h else np.zeros(4)
+            for modality in ('image', 'text')
+        ]
+        joint = plain.dense(p['joint'], plain.gelu(np.concatenate(vectors)))
+        return plain.layer_norm(p['LayerNorm_0'], joint)
+
+    check_vectors(fusion.Concat(width=4, pooling='mean', absent='neutral'), features_of('image', 'text'), formula)
