@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, each_stream
+from mmtl_jax.sharing.branch import Branch, check_at_least, each_stream
 
 KINDS = ('film', 'low_rank')
 
@@ -43,8 +43,7 @@ class Adapters(nn.Module):
         """
         if self.kind not in KINDS:
             raise ValueError(f'Adapters: kind must be one of {KINDS}, got {self.kind!r}.')
-        if self.depth < 1 or self.rank < 1:
-            raise ValueError(f'Adapters: depth and rank must be at least 1, got {self.depth} and {self.rank}.')
+        check_at_least(self, depth=1, rank=1)
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             trunk = Branch(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')

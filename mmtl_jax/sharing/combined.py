@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, each_stream
+from mmtl_jax.sharing.branch import Branch, check_at_least, each_stream
 
 
 class Combined(nn.Module):
@@ -27,7 +27,8 @@ class Combined(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's part of the joint output."""
+        """Returns each task's part of the joint output; a `ValueError` without a layer."""
+        check_at_least(self, depth=1)
         shared = Branch(self.width, self.depth, self.dropout_rate, name='trunk')(features, train=train)
 
         def joint(name: str, stream: Array) -> Array:

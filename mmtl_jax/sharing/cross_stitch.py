@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, across_tasks
+from mmtl_jax.sharing.branch import Branch, across_tasks, check_at_least
 
 
 class CrossStitch(nn.Module):
@@ -30,7 +30,8 @@ class CrossStitch(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features."""
+        """Returns each task's Features; a `ValueError` without a layer."""
+        check_at_least(self, depth=1)
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             outputs = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.nn import masked_mean
-from mmtl_jax.sharing.branch import Branch, mix
+from mmtl_jax.sharing.branch import Branch, check_at_least, mix
 
 
 class DSelectK(nn.Module):
@@ -53,8 +53,9 @@ class DSelectK(nn.Module):
         """Returns each task's mixture, and with it the entropy of its choices.
 
         Raises:
-          ValueError: less than two experts, or more chosen than there are.
+          ValueError: less than two experts, more chosen than there are, or no layer.
         """
+        check_at_least(self, depth=1)
         if self.num_experts < 2 or not 1 <= self.num_selected <= self.num_experts:
             raise ValueError(
                 'DSelectK: needs at least 2 experts, and num_selected between 1 and their number, got '

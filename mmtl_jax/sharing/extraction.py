@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch, mix
+from mmtl_jax.sharing.branch import Branch, check_at_least, mix
 from mmtl_jax.sharing.gate import Gate
 
 SHARED = 'shared'
@@ -38,9 +38,9 @@ class CGC(nn.Module):
         """Returns each task's mixture.
 
         Raises:
-          ValueError: a task without any expert.
+          ValueError: a task without any expert, or no layer.
         """
-        check_experts(self, at_least_shared=0)
+        check_experts(self)
         inputs = dict.fromkeys((*self.tasks, SHARED), features)
         return extract(self, inputs, 'level_0', readers=self.tasks, train=train)
 
@@ -79,11 +79,10 @@ class PLE(nn.Module):
         """Returns each task's mixture of the last level.
 
         Raises:
-          ValueError: no level, no shared expert, or a negative number of experts.
+          ValueError: no level, no shared expert, or no layer.
         """
-        check_experts(self, at_least_shared=1)
-        if self.num_levels < 1:
-            raise ValueError(f'PLE: num_levels must be at least 1, got {self.num_levels}.')
+        check_at_least(self, num_levels=1, num_shared=1)
+        check_experts(self)
         everyone = (*self.tasks, SHARED)
         outputs = dict.fromkeys(everyone, features)
         for level in range(self.num_levels):
@@ -121,13 +120,11 @@ def extract(
     return outputs
 
 
-def check_experts(scheme: CGC | PLE, *, at_least_shared: int):
-    """Raises a `ValueError` for too few experts, or a task with the name of what is shared."""
+def check_experts(scheme: CGC | PLE):
+    """Raises a `ValueError` for too few experts or layers, or a task with the name of what is shared."""
+    check_at_least(scheme, num_shared=0, num_own=0, depth=1)
     name = type(scheme).__name__
-    if scheme.num_shared < at_least_shared or scheme.num_own < 0 or scheme.num_shared + scheme.num_own < 1:
-        raise ValueError(
-            f'{name}: needs num_shared of at least {at_least_shared} and an expert for each task, got '
-            f'num_shared={scheme.num_shared} and num_own={scheme.num_own}.'
-        )
+    if scheme.num_shared + scheme.num_own < 1:
+        raise ValueError(f'{name}: a task has no expert; set num_shared or num_own to at least 1.')
     if SHARED in scheme.tasks:
         raise ValueError(f'{name}: a task cannot be called {SHARED!r}, the name of the shared experts; rename it.')

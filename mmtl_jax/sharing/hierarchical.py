@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, PyTree
-from mmtl_jax.sharing.branch import Branch, concatenate, each_stream
+from mmtl_jax.sharing.branch import Branch, check_at_least, concatenate, each_stream
 
 # From what a head predicts to what other tasks read, by the `distribution` that the head names.
 PROBABILITIES = {'categorical': jax.nn.softmax, 'bernoulli': jax.nn.sigmoid, 'normal': lambda numbers: numbers}
@@ -63,8 +63,9 @@ class Hierarchical(nn.Module):
           train: whether dropout acts.
 
         Raises:
-          ValueError: a name that is no task, tasks that build on each other, or predictions that cannot be read.
+          ValueError: a name that is no task, tasks that build on each other, predictions that cannot be read, no layer.
         """
+        check_at_least(self, depth=1)
         bases = bases_of(self.tasks, self.builds_on)
         stopped = chosen(self.tasks, self.stop_gradient, 'stop_gradient')
         held = check_heads(self.held, heads or {})

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, mix
+from mmtl_jax.sharing.branch import Branch, check_at_least, mix
 
 ANNEALING = 'annealing'
 
@@ -46,10 +46,11 @@ class LearningToBranch(nn.Module):
         Raises:
           ValueError: no layer, no pass, or a temperature that is not above 0.
         """
-        if self.depth < 1 or self.num_passes < 1 or min(self.temperature, self.final_temperature) <= 0:
+        check_at_least(self, depth=1, num_passes=1)
+        if min(self.temperature, self.final_temperature) <= 0:
             raise ValueError(
-                'LearningToBranch: depth and num_passes must be at least 1 and the temperatures above 0, got '
-                f'{self.depth}, {self.num_passes}, {self.temperature} and {self.final_temperature}.'
+                'LearningToBranch: the temperatures must be above 0, got '
+                f'{self.temperature} and {self.final_temperature}.'
             )
         passes = self._count(train)
         temperature = annealed(self.temperature, self.final_temperature, passes / self.num_passes)

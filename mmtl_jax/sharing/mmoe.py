@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch, mix
+from mmtl_jax.sharing.branch import Branch, check_at_least, mix
 from mmtl_jax.sharing.gate import Gate
 
 
@@ -32,10 +32,9 @@ class MMoE(nn.Module):
         """Returns each task's mixture.
 
         Raises:
-          ValueError: no expert.
+          ValueError: no expert, or no layer.
         """
-        if self.num_experts < 1:
-            raise ValueError(f'MMoE: num_experts must be at least 1, got {self.num_experts}.')
+        check_at_least(self, num_experts=1, depth=1)
         experts = [
             Branch(self.width, self.depth, self.dropout_rate, name=f'expert_{index}')(features, train=train)
             for index in range(self.num_experts)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.nn import conv_kernel, fill_masked
-from mmtl_jax.sharing.branch import Layers
+from mmtl_jax.sharing.branch import Layers, check_at_least
 
 
 class MTAN(nn.Module):
@@ -42,8 +42,7 @@ class MTAN(nn.Module):
         Raises:
           ValueError: no layer on the tokens.
         """
-        if self.depth < 1:
-            raise ValueError(f'MTAN: depth must be at least 1, got {self.depth}.')
+        check_at_least(self, depth=1)
         stages, stream = list(features.maps), fill_masked(features.tokens, features.mask)
         for layer in range(self.depth):
             stream = Layers(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')(stream, train=train)

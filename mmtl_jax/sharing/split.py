@@ -3,7 +3,7 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch
+from mmtl_jax.sharing.branch import Branch, check_at_least
 
 
 class Split(nn.Module):
@@ -25,7 +25,8 @@ class Split(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features."""
+        """Returns each task's Features; a `ValueError` without a layer."""
+        check_at_least(self, depth=1)
         return {
             task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
             for task in self.tasks

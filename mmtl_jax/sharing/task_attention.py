@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, across_tasks
+from mmtl_jax.sharing.branch import Branch, across_tasks, check_at_least
 
 
 class TaskAttention(nn.Module):
@@ -39,7 +39,8 @@ class TaskAttention(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features with what it took from the others."""
+        """Returns each task's Features with what it took from the others; a `ValueError` without layer or head."""
+        check_at_least(self, depth=1, num_heads=1)
         outputs = {
             task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
             for task in self.tasks

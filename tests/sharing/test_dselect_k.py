@@ -92,9 +92,3 @@ def test_the_entropy_trains_the_selector_until_it_takes_k_experts():
     weights = selector.apply({'params': variables['params']['selector_colour']}, features)[0]
     real = features.mask.any(axis=1)
     assert np.all((np.asarray(weights) > 0).sum(axis=1)[real] <= 2)
-
-
-@pytest.mark.parametrize('wrong', [{'num_experts': 1}, {'num_selected': 0}, {'num_experts': 3, 'num_selected': 4}])
-def test_wrong_numbers_are_told_in_one_sentence(wrong):
-    with pytest.raises(ValueError, match='DSelectK: needs at least 2 experts, and num_selected between 1 and their n'):
-        sharing.DSelectK(TASKS, WIDTH, **wrong).init(jax.random.key(0), fused(), train=False)

@@ -100,9 +100,3 @@ def test_passes_in_training_are_counted():
     passes = quick.jit(lambda v: scheme.apply(v, FEATURES, train=True, mutable=['annealing'])[1]['annealing']['passes'])
     assert passes(variables) == 1
     assert passes({**variables, 'annealing': {'passes': 7}}) == 8
-
-
-@pytest.mark.parametrize('wrong', [{'depth': 0}, {'num_passes': 0}, {'final_temperature': 0.0}])
-def test_wrong_values_are_told_in_one_sentence(wrong):
-    with pytest.raises(ValueError, match='LearningToBranch: depth and num_passes must be at least 1 and the temp'):
-        sharing.LearningToBranch(TASKS, WIDTH, **wrong).init(jax.random.key(0), FEATURES, train=False)
