@@ -34,6 +34,7 @@ PROCESSORS: Mapping[str, Mapping[str, Any]] = {
 OF_MODELS = {'vit': 'ViT', 'resnet': 'ConvNext', 'clip': 'CLIP', 'clip_vision_model': 'CLIP', 'deit': 'DeiT'}
 # A number as the size of these is that of the shorter side; of others, of both.
 SHORTER = ('CLIP', 'Bit', 'ConvNext')
+IMAGES = 'image_processor'
 # Larger pictures are not cropped by `ConvNext`.
 LARGE = 384
 
@@ -69,7 +70,7 @@ def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Modu
     Raises:
       ValueError: no such file, a processor or an option that is not known, or an encoder that does not fit.
     """
-    file, settings = _settings(path)
+    file, settings = settings_beside(path, IMAGES)
     if file is None:
         raise ValueError(
             f'there is no preprocessor_config.json beside the weights of {path}; get it, or write the steps yourself.'
@@ -92,7 +93,7 @@ def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Modu
 
 def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
     """Returns what the file of preprocessing beside weights tells of an encoder's `mean` and `deviation`."""
-    return _pixels({name: value for name, value in _settings(path)[1].items() if value is not None})
+    return _pixels({name: value for name, value in settings_beside(path, IMAGES)[1].items() if value is not None})
 
 
 def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
@@ -102,16 +103,25 @@ def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
     return {field: tuple(np.ravel(settings[name]).tolist()) for field, name in names.items() if name in settings}
 
 
-def _settings(path: str | Path) -> tuple[Path | None, Mapping[str, Any]]:
-    """Returns the file that tells the preprocessing and what it says; None and {} without one."""
+def settings_beside(path: str | Path, part: str) -> tuple[Path | None, Mapping[str, Any]]:
+    """Returns the file beside weights that tells the preprocessing, and what it says; None and {} without one.
+
+    Args:
+      path: file or folder of weights.
+      part: of a `processor_config.json`, which later versions of `transformers` write: 'image_processor' or
+        'feature_extractor'.
+
+    Raises:
+      ValueError: the file is damaged.
+    """
     folder = weights_file(path).parent
-    for name, part in (('preprocessor_config.json', None), ('processor_config.json', 'image_processor')):
+    for name, inner in (('preprocessor_config.json', None), ('processor_config.json', part)):
         if (folder / name).is_file():
             settings = read_json(folder / name)
-            settings = settings.get(part) if part and isinstance(settings, Mapping) else settings
+            settings = settings.get(inner) if inner and isinstance(settings, Mapping) else settings
             if isinstance(settings, Mapping):
                 return folder / name, settings
-            raise ValueError(f'{folder / name} tells no preprocessing of images; get it again.')
+            raise ValueError(f'{folder / name} tells no preprocessing, no {part}; get it again.')
     return None, {}
 
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtl_jax.core.files import read_json
-from mmtl_jax.pretrained.weights import read_config, weights_file
+from mmtl_jax.pretrained.preprocessing import settings_beside
+from mmtl_jax.pretrained.weights import read_config
 
 SAMPLE_RATE = 16000
 EXTRACTORS = {'wav2vec2': 'Wav2Vec2FeatureExtractor', 'whisper': 'WhisperFeatureExtractor'}
@@ -53,16 +53,19 @@ def speech_preprocessing(
     """Returns the transforms that make of a recording what published weights expect, as a config's `steps` take them.
 
     Args:
-      path: file or folder of weights; `preprocessor_config.json` stands beside them.
+      path: file or folder of weights, with `preprocessor_config.json` or `processor_config.json` beside them.
       key: of the example, where the recording is and its frames or samples go.
       sample_rate: of the recordings, in samples per second.
       resample: whether recordings of another rate than the weights' are resampled; otherwise they are an error.
 
     Raises:
-      ValueError: another sampling rate, or a file that asks for what the transforms do not do.
+      ValueError: no such file, another sampling rate, or what the transforms do not do.
     """
-    file = weights_file(path).parent / 'preprocessor_config.json'
-    config = read_json(file)
+    file, config = settings_beside(path, 'feature_extractor')
+    if file is None:
+        raise ValueError(
+            f'there is no preprocessor_config.json beside the weights of {path}; get it, or write the steps yourself.'
+        )
     # The first files to be published do not say what they are for.
     kind = config.get('feature_extractor_type') or EXTRACTORS.get(read_config(path).get('model_type'))
     expected = config.get('sampling_rate', SAMPLE_RATE)

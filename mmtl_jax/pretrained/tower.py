@@ -26,6 +26,7 @@ COMPANIONS = (
     'vocab.json',
     'merges.txt',
     'preprocessor_config.json',
+    'processor_config.json',
 )
 
 

@@ -144,7 +144,7 @@ def test_files_that_are_missing_or_of_another_model_are_told(tmp_path):
     with pytest.raises(ValueError, match="is for a model of type 'bert'; the processors that are known"):
         pretrained.read_preprocessing(tmp_path)
     (tmp_path / 'preprocessor_config.json').write_text('[]')
-    with pytest.raises(ValueError, match='tells no preprocessing of images; get it again'):
+    with pytest.raises(ValueError, match='tells no preprocessing, no image_processor; get it again'):
         pretrained.read_preprocessing(tmp_path)
     (tmp_path / 'preprocessor_config.json').unlink()
     with pytest.raises(ValueError, match=r'there is no preprocessor_config\.json beside the weights of'):

@@ -229,7 +229,12 @@ def write_preprocessing(folder, kind, **change):
     ],
 )
 def test_what_prepares_a_recording_is_read_beside_the_weights(tmp_path, kind, step, shape):
-    folder = write_preprocessing(tmp_path, kind)
+    folder = write_preprocessing(tmp_path / 'now', kind)
+    later = write_preprocessing(tmp_path / 'later', kind)
+    # As later versions of transformers write it.
+    (later / 'preprocessor_config.json').unlink()
+    (later / 'processor_config.json').write_text(json.dumps({'feature_extractor': PREPROCESSING[kind]}))
+    assert pretrained.speech_preprocessing(later, 'speech', sample_rate=16000) == (step,)
     assert pretrained.speech_preprocessing(folder, 'speech', sample_rate=16000) == (step,)
     steps = pretrained.speech_preprocessing(folder, 'speech', sample_rate=8000, resample=True)
     example = {'speech': np.arange(8000, dtype=np.int16)}
@@ -268,3 +273,12 @@ def test_preprocessing_that_does_not_fit_is_told(tmp_path, kind, change, options
     folder = write_preprocessing(tmp_path, kind, **change)
     with pytest.raises(ValueError, match=message):
         pretrained.speech_preprocessing(folder, 'speech', **{'sample_rate': 16000, **options})
+
+
+def test_weights_without_a_file_of_preprocessing_are_told(tmp_path):
+    folder = write_folder(tmp_path, weights(WHISPER), WHISPER)
+    with pytest.raises(ValueError, match=r'there is no preprocessor_config\.json beside the weights of'):
+        pretrained.speech_preprocessing(folder, 'speech', sample_rate=16000)
+    (folder / 'processor_config.json').write_text('{}')
+    with pytest.raises(ValueError, match='tells no preprocessing, no feature_extractor; get it again'):
+        pretrained.speech_preprocessing(folder, 'speech', sample_rate=16000)
