@@ -11,7 +11,7 @@ class CrossStitch(nn.Module):
     """One network per task, and after each layer x_t <- sum_j A_tj x_j (Misra et al. 2016, 1604.03539, eq. 1).
 
     Each layer has such a matrix for every channel of the tokens and of each map. With the identity for A the scheme is
-    `Split`. The authors train A with a learning rate 100 to 1000 times that of the networks.
+    `Split`. The authors train A with a higher learning rate than the networks.
 
     Attributes:
       tasks: task names; the networks are at `<task>_<layer>`, the matrices at `stitch_<layer>_<stream>`.

@@ -32,7 +32,8 @@ class Hierarchical(nn.Module):
         before it in `tasks`.
       stop_gradient: True if no task trains the networks and heads of its base tasks, or the base tasks that only they
         themselves train.
-      predictions: True if tasks read the predictions of all their base tasks, or the base tasks whose they read.
+      predictions: True if tasks read the predictions of all their base tasks, or the base tasks whose predictions they
+        read.
       depth: layers per task, of the tokens and of each map.
       dropout_rate: dropout after each layer.
     """

@@ -19,7 +19,7 @@ class LearningToBranch(nn.Module):
     highest A_ij, the first of several, and nothing is drawn. LibMTL draws there, too.
 
     The temperature falls geometrically with the passes in training, which are counted in the collection `annealing`.
-    The paper retrains the tree that was found; here the search goes on until it has settled.
+    In the paper the tree that was found is trained anew; here networks and scores go on together.
 
     Attributes:
       tasks: task names; the node of a task at layer l is at `<task>_<l>`, and the A of all at `branching_<l>`.
