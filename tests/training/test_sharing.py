@@ -163,3 +163,10 @@ def test_predictions_that_cannot_be_read_are_told_in_one_sentence():
     message = "Stacking answers for each modality apart, but tasks read the predictions of 'kind'"
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
+
+
+@pytest.mark.parametrize('name', sharing.__all__)
+def test_every_scheme_shares_each_modality_behind_a_fusion_of_decisions(name):
+    model = make_model(getattr(sharing, name)(NAMES, WIDTH), fusion=fusion.DecisionAverage(width=WIDTH))
+    shapes = jax.eval_shape(lambda: model.init_with_output(jax.random.key(0), make_batch(), train=False)[0])
+    assert {task: prediction.shape for task, prediction in shapes.items()} == {'kind': (ROWS, 3), 'size': (ROWS, 2)}
