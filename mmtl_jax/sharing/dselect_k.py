@@ -15,7 +15,7 @@ from mmtl_jax.sharing.branch import Branch, check_at_least, mix
 class DSelectK(nn.Module):
     """A mixture of at most k of n experts for each task (Hazimeh et al. 2021, 2106.03760).
 
-        z_t = sum_e q_e f_e(x),   q = sum_{i <= k} softmax(W_t x)_i r(Z_ti x),
+        z_t = sum_e q_e f_e(x),   q = sum_{i <= k} softmax(W_t x)_i r(Z_ti x + c_ti),
         r(s)_e = product over the bits b of e of S(s_b) or 1 - S(s_b),
 
     with x the mean of the real tokens, S the smooth step (see `smooth_step`) and m = ceil(log2 n) bits. Where |s_b| is
