@@ -14,7 +14,9 @@ import tensorflow_datasets as tfds
 from mmtl_jax.data.transforms.base import Example
 
 # Importing the module registers the builder with TFDS.
-OWN_BUILDERS = {name: f'mmtl_jax.data.builders.{name}' for name in ('multi_mnist', 'stamps', 'synthetic')}
+OWN_BUILDERS = {
+    name: f'mmtl_jax.data.builders.{name}' for name in ('multi_mnist', 'stamp_scenes', 'stamps', 'synthetic')
+}
 # Examples of one's own source that are read to learn its keys.
 LOOK_AT = 16
 # What TFDS's data sets call the name of an example; the first that there is.
@@ -60,7 +62,7 @@ def load_source(
     """Returns the examples of one split.
 
     Args:
-      name: a TFDS name, such as 'synthetic', 'stamps', 'multi_mnist' or 'name/config', prepared on first use; or the
+      name: a TFDS name, such as 'synthetic', 'stamps', 'stamp_scenes' or 'name/config', prepared on first use; or the
         dotted path of a function `f(split, **builder_kwargs)` that returns anything with `len` and integer indexing,
         whose examples are mappings.
       split: the split's name; TFDS slices such as 'train[:80%]' work too.
@@ -233,7 +235,7 @@ class TfdsSource:
             raise IndexError(f'{self.name!r} ({self.split}) has {len(self)} examples, there is no number {index}.')
         example = self._features.deserialize_example_np(self._records[int(index)])
         example = flatten({key: _decode_text(value) for key, value in example.items()})
-        return example if self.selected is None else {key: example[key] for key in self.selected}
+        return {key: _stacked(example[key], self._by_key[key][1]) for key in self.keys}
 
     def select(self, keys: Iterable[str]) -> 'TfdsSource':
         """Returns a source that decodes these keys only.
@@ -327,6 +329,15 @@ def _inner(feature: tfds.features.FeatureConnector) -> Any:
     return {name: _inner(entry) for name, entry in inside.items()}
 
 
+def _stacked(value: Any, feature: tfds.features.FeatureConnector) -> Any:
+    """Returns the list that TFDS makes of a sequence as one array, also where nothing is in it."""
+    entry = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+    numeric = isinstance(value, list) and entry.np_dtype not in (object, np.str_, np.bytes_)
+    if not numeric or None in entry.shape:
+        return value
+    return np.asarray(value, entry.np_dtype).reshape(len(value), *entry.shape)
+
+
 def _decode_text(value: Any) -> Any:
     """Returns bytes as text where they are text, and lists of bytes as lists of text."""
     if isinstance(value, bytes):
@@ -334,7 +345,7 @@ def _decode_text(value: Any) -> Any:
             return value.decode()
         except UnicodeDecodeError:
             return value
-    if isinstance(value, np.ndarray) and value.dtype == object:
+    if isinstance(value, list) or (isinstance(value, np.ndarray) and value.dtype == object):
         return [_decode_text(entry) for entry in value]
     if isinstance(value, Mapping):
         return {key: _decode_text(entry) for key, entry in value.items()}

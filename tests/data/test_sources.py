@@ -62,7 +62,11 @@ def test_slices_of_a_split(data_dir, prepared):
 @pytest.mark.parametrize(
     ('name', 'split', 'message'),
     [
-        ('synthetik', 'train', r"no data set 'synthetik': expected one of \['multi_mnist', 'stamps', 'synthetic'\]"),
+        (
+            'synthetik',
+            'train',
+            r"no data set 'synthetik': expected one of \['multi_mnist', 'stamp_scenes', 'stamps', 'synthetic'\]",
+        ),
         ('synthetic', 'tset', r"'synthetic' has no split 'tset'; it has \['test', 'train', 'validation'\]"),
         ('my_lab.rows', 'train', "cannot import the source 'my_lab.rows'"),
         ('tests.data.test_sources.nowhere', 'train', 'cannot import the source'),
