@@ -22,6 +22,7 @@ from mmtl_jax.training.loop import Settings
 from mmtl_jax.training.optimizer import make_optimizer, make_schedule
 from mmtl_jax.training.selection import higher_is_better
 
+AUXILIARY = 'auxiliary'
 SECTIONS = (
     'seed', 'data', 'encoders', 'fusion', 'sharing', 'tasks', 'balancing', 'optimizer', 'training', 'results'
 )  # fmt: skip
@@ -175,8 +176,14 @@ def _section(target: Any, name: str, arguments: Mapping[str, Any], **more: Any) 
 
 
 def _with_targets(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config, in which the auxiliary tasks, which learn without labels, have their empty target."""
-    names = [task for task, spec in values['tasks'].items() if _name_of(spec) == 'auxiliary']
+    """Returns the config, in which the auxiliary tasks, which learn without labels, have their empty target.
+
+    Raises:
+      ValueError: there is no other task.
+    """
+    names = [task for task, spec in values['tasks'].items() if _name_of(spec) == AUXILIARY]
+    if names and len(names) == len(values['tasks']):
+        raise ValueError(f'all tasks are auxiliary ({names}), which nothing reads off; add one with labels.')
     empty = {task: {} for task in names}
 
     def extended(section: Mapping[str, Any]) -> dict[str, Any]:

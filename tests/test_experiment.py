@@ -57,9 +57,7 @@ def test_a_part_is_a_name_or_a_name_with_arguments():
 
 
 def test_an_auxiliary_task_needs_no_target_in_the_config():
-    values = tiny_values(
-        tasks={'reconstruction': {'name': 'auxiliary'}}, fusion={'name': 'Autoencoder'}
-    )
+    values = tiny_values(tasks={'reconstruction': {'name': 'auxiliary'}}, fusion={'name': 'Autoencoder'})
     (source,) = values['data']['sources']
     values['data']['sources'] = [{**source, 'targets': values['data']['targets']}]
     experiment = from_config(values)
@@ -69,6 +67,9 @@ def test_an_auxiliary_task_needs_no_target_in_the_config():
     np.testing.assert_array_equal(batch.targets['reconstruction'], np.zeros(8, np.float32))
     assert batch.labelled['reconstruction'].all()
     assert from_config(experiment.config).config == experiment.config, 'a second call changes nothing'
+    values['tasks'] = {'reconstruction': 'auxiliary'}
+    with pytest.raises(ValueError, match=r"all tasks are auxiliary \(\['reconstruction'\]\), which nothing reads off"):
+        from_config(values)
 
 
 def own_fusion():

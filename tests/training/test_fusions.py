@@ -68,12 +68,12 @@ def make_model(name: str, task_list) -> MultiModalMultiTask:
     )
 
 
-def start(name: str, balancer):
+def start(name: str, balancer, level: str = 'parameters'):
     task_list = tasks_of(name)
     model = make_model(name, task_list)
     state = quick.jit(
         lambda: init_state(
-            model, OPTIMIZER, balancer, batch=make_batch(), num_tasks=len(task_list), seed=0, average=False
+            model, OPTIMIZER, balancer, batch=make_batch(), num_tasks=len(task_list), seed=0, average=False, level=level
         )
     )()
     return model, task_list, state
@@ -115,6 +115,17 @@ def test_every_task_learns_under_a_balancer_of_losses_and_one_of_gradients(name,
     assert {task.name for task in task_list} - {'kl'} <= {*learned}
     sums = quick.jit(make_eval_step(model, task_list))(state.inference, make_batch())['sums']
     assert all(np.isfinite(total) and count == ROWS for total, count in (sums[task.name]['loss'] for task in task_list))
+
+
+@pytest.mark.slow
+def test_at_the_features_an_objective_is_balanced_by_its_own_value():
+    balancer = balancing.cagrad()
+    model, task_list, state = start('DeepCCA', balancer, level='features')
+    gradient = quick.jit(make_gradient(model, task_list, balancer, Jacobian(level='features')))
+    gradients, outcome = gradient(state, make_batch())
+    assert all_finite(gradients)
+    # The mean over the rows, which no other task sees.
+    np.testing.assert_allclose(outcome.gramian[1], [0, 1 / ROWS], atol=1e-7)
 
 
 def test_an_auxiliary_task_trains_the_fusion_and_not_the_heads():
