@@ -26,7 +26,7 @@ HEADS = {
         **{'decoder_start_token_id': 1, 'begin_suppress_tokens': None},
     },
 }
-# Base has post-norm layers; the large one of LibriSpeech is base with more of them.
+# No published form, but a configuration can say so.
 MIXED = {**WAV2VEC2, 'do_stable_layer_norm': True, 'conv_bias': True}
 
 
@@ -97,7 +97,11 @@ def compare(features, sown, gradient, theirs, row=slice(None), samples=slice(Non
     assert_near(np.asarray(gradient)[row][samples], expected, 'gradient')
 
 
-@pytest.mark.parametrize('config', [WAV2VEC2, MIXED, XLSR], ids=['base', 'group and pre-norm', 'XLSR'])
+@pytest.mark.parametrize(
+    'config',
+    [WAV2VEC2, XLSR, pytest.param(MIXED, marks=pytest.mark.slow)],
+    ids=['base', 'XLSR', 'group and pre-norm'],
+)
 def test_wav2vec2_gives_each_clip_what_the_original_gives_it_alone(tmp_path, config):
     model = original('Wav2Vec2Model', config)
     model.save_pretrained(tmp_path)
