@@ -83,9 +83,9 @@ class LoRA(nn.Module):
         """
         weights = module.variables['params']
         axes = _read_axes(module)
-        if axes and math.prod(weights['kernel'].shape[:axes]) == len(a):
-            (x,) = args
-            x, a, b = promote_dtype(x.reshape(*x.shape[: x.ndim - axes], -1), a, b, dtype=module.dtype)
+        if args and axes and math.prod(weights['kernel'].shape[:axes]) == len(a):
+            x = args[0].reshape(*args[0].shape[: args[0].ndim - axes], -1)
+            x, a, b = promote_dtype(x, a, b, dtype=module.dtype)
             outputs = next_function(*args, **options)
             return outputs + (self.alpha / self.rank * ((x @ a) @ b)).reshape(outputs.shape)
         weights = {**weights, 'kernel': _sum(weights['kernel'], a, b, self.alpha / self.rank)}
@@ -116,7 +116,8 @@ class LoRA(nn.Module):
     @nn.nowrap
     def _first_factors(self, key: Array, base: PyTree) -> dict[str, PyTree]:
         """Returns `{'a', 'b'}` in the place of each target."""
-        kernels = {path: leaf.shape for path, leaf in flatten_dict(base, sep='/').items() if path.endswith('kernel')}
+        shapes = {path: leaf.shape for path, leaf in flatten_dict(base, sep='/').items()}
+        kernels = {path: shape for path, shape in shapes.items() if path.split('/')[-1] == 'kernel'}
         targets = {path: _as_matrix(path, shape) for path, shape in kernels.items() if re.search(self.targets, path)}
         if not targets:
             raise ValueError(f'LoRA: targets {self.targets!r} matches no kernel; there are {sorted(kernels)}.')
