@@ -137,13 +137,11 @@ class Mixture(nn.Module):
         scores = jnp.zeros(present.shape)
         if self.learned:
             scores += self.param('weights', nn.initializers.zeros, present.shape[1:])[None]
-        weights = masked_softmax(scores, present)
         predictions = fill_masked(predictions, present)
         if self.distribution == 'normal':
-            return jnp.einsum('bm,bmk->bk', weights, predictions)
-        # In log space, so that a class which all modalities rule out keeps a gradient.
-        log_weights = jnp.log(jnp.where(present, weights, 1.0))
-        log_weights = jnp.where(present, log_weights, -1e30)[..., None]
+            return jnp.einsum('bm,bmk->bk', masked_softmax(scores, present), predictions)
+        # In log space, so that a class which all modalities rule out keeps a gradient; minus infinity would lose it.
+        log_weights = jax.nn.log_softmax(jnp.where(present, scores, -1e30))[..., None]
         any_present = jnp.any(present, axis=1)
 
         def mixed(log_probabilities: Array) -> Array:
