@@ -95,8 +95,10 @@ class TokenFusion(nn.Module):
           queries: name -> number of its tokens, in their order.
           keys: the same of the context.
         """
-        rows = cut(jax.lax.stop_gradient(weights), queries, axis=2)
-        self.sow('intermediates', 'attention', {query: cut(row, keys, axis=3) for query, row in rows.items()})
+        # Nothing is cut that nobody asked for: it would be traced and compiled.
+        if self.is_mutable_collection('intermediates'):
+            rows = cut(jax.lax.stop_gradient(weights), queries, axis=2)
+            self.sow('intermediates', 'attention', {query: cut(row, keys, axis=3) for query, row in rows.items()})
 
 
 def presence(masks: Mapping[str, Array]) -> Array:
