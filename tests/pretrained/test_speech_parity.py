@@ -180,6 +180,23 @@ def test_an_exported_tower_is_loaded_by_the_original_library(tmp_path, name, con
         assert torch.equal(again.state_dict()[key], value), key
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(('kind', 'shape'), [('Wav2Vec2', (1, 24000)), ('Whisper', (1, 3000, 80))])
+def test_the_sizes_of_base_and_tiny(tmp_path, kind, shape):
+    torch.manual_seed(0)
+    model = getattr(transformers, f'{kind}Model')(getattr(transformers, f'{kind}Config')()).eval()
+    model.save_pretrained(tmp_path)
+    tower = pretrained.load(kind, tmp_path)
+    assert not tower.report.problems()
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    inputs = Ragged(values, np.ones(shape[:2], bool))
+    tokens = jax.jit(lambda variables: tower.encoder.apply(variables, inputs, train=False).tokens)(tower.variables)
+    with torch.no_grad():
+        leaf = torch.tensor(values)
+        output = model(leaf) if kind == 'Wav2Vec2' else model.encoder(leaf.transpose(1, 2))
+    assert_near(tokens, output.last_hidden_state)
+
+
 def sound(samples: int) -> np.ndarray:
     """Returns a tone that fades and a rising one in a little noise."""
     time = np.arange(samples) / 16000
