@@ -25,6 +25,7 @@ from mmtl_jax.robustness import (
 from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
 from mmtl_jax.subsets import (
     ALL_SUBSETS,
+    asked_values,
     chosen_subsets,
     modality_worth,
     subset_lines,
@@ -75,7 +76,7 @@ def evaluate_modalities(workdir: pathlib.Path, split: str, modalities: str) -> N
     tasks = scored(experiment)
     worth = modality_worth(tasks, names, found) if modalities == ALL_SUBSETS else None
     if worth is None:
-        print_values(found[subsets[0]].values)
+        print_values(asked_values(tasks, subsets[0], found[subsets[0]]))
     else:
         print_table(subset_lines(tasks, found))
         print()
@@ -187,6 +188,8 @@ def main() -> int:
         workdir = pathlib.Path(values.workdir)
         if values.modalities is not None and values.corruptions is not None:
             raise ValueError('--modalities and --corruptions are two evaluations; give one of them a time.')
+        if values.baseline is not None and values.corruptions is None:
+            raise ValueError('--baseline goes with --corruptions; give these too.')
         if values.corruptions is not None:
             baseline = None if values.baseline is None else pathlib.Path(values.baseline)
             evaluate_corruptions(workdir, values.split, values.corruptions, values.levels, baseline)

@@ -44,6 +44,12 @@ def subset_name(subset: Subset) -> str:
     return '_'.join(subset) or NONE
 
 
+def asked_values(tasks: Sequence[Task], subset: Subset, evaluated: Evaluated) -> dict[str, float]:
+    """Returns the values of the tasks that have something to read in the subset."""
+    asked = {task.name for task in tasks if is_asked(task, subset)}
+    return {name: value for name, value in evaluated.values.items() if name.split('/')[0] in asked}
+
+
 def primary_scores(tasks: Sequence[Task], found: Mapping[Subset, Evaluated]) -> dict[Subset, dict[str, float]]:
     """Returns subset -> task -> primary metric, of the tasks that have something to read and a finite value."""
     return {
@@ -129,7 +135,15 @@ def write_subsets(
     path = workdir / f'subsets-{split}.json'
     before = read_json(path) if path.exists() else {}
     kept: dict[str, Any] = before if before.get('step') == step else {}
-    entries = {subset_name(subset): _entry(tasks, subset, evaluated) for subset, evaluated in found.items()}
+    entries = {
+        subset_name(subset): {
+            'modalities': subset,
+            'rows': len(evaluated.rows),
+            'blank': evaluated.blank,
+            'values': asked_values(tasks, subset, evaluated),
+        }
+        for subset, evaluated in found.items()
+    }
     kept = {**kept, 'step': step, 'split': split, 'subsets': {**kept.get('subsets', {}), **entries}}
     write_json_atomic(path, kept if worth is None else {**kept, 'shapley': worth})
     if worth is None:
@@ -141,12 +155,3 @@ def write_subsets(
         bars = shapley_bars(worth, modalities, primaries)
         written.append(write_figure(workdir / 'figures' / f'shapley_{split}.png', bars))
     return written
-
-
-def _entry(tasks: Sequence[Task], subset: Subset, evaluated: Evaluated) -> dict[str, Any]:
-    """Returns what the file says of a subset: the values of the tasks that have something to read."""
-    asked = {task.name for task in tasks if is_asked(task, subset)}
-    values = {name: value for name, value in evaluated.values.items() if name.split('/')[0] in asked}
-    return {
-        'modalities': list(subset), 'rows': len(evaluated.rows), 'blank': evaluated.blank, 'values': values
-    }  # fmt: skip

@@ -64,11 +64,13 @@ def test_all_subsets_and_what_each_modality_is_worth(copy, capsys):
 
 
 def test_one_subset_joins_what_is_known_of_the_others(copy, capsys):
-    for names in ('table', 'text_table'):
+    for names in ('table', 'text_table', 'text'):
         assert call('evaluate', f'--workdir={copy}', f'--modalities={names}', '--split=test') == 0
-    assert 'kind/accuracy 0.' in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert 'kind/accuracy 0.' in said
+        assert ('size/' in said) == ('table' in names), 'without the table there is no number'
     kept = json.loads((copy / 'subsets-test.json').read_text())
-    assert list(kept['subsets']) == ['table', 'table_text']
+    assert list(kept['subsets']) == ['table', 'table_text', 'text']
     assert 'shapley' not in kept
     assert not (copy / 'summary.json').exists(), 'what a subset reaches is not what the run reaches'
     kept['step'] = -1
@@ -136,6 +138,7 @@ def test_curves_of_corruptions_and_robustness_beside_a_baseline(copy, tmp_path, 
         (['--corruptions=table:noise', '--levels=0'], 'at least one level above 0'),
         (['--corruptions=table:noise', '--split=tset'], "no split 'tset'"),
         (['--corruptions=table:noise', '--baseline={run}'], r'--baseline=.* has no curve of table:noise at the levels'),
+        (['--baseline={run}'], '--baseline goes with --corruptions'),
         (['--corruptions=table:noise', '--modalities=text'], 'two evaluations; give one of them a time'),
     ],
 )
