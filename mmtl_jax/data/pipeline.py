@@ -66,7 +66,8 @@ class Rows:
             values = source.preprocess.visit(prepared, None)
             return values if self.corrupt is None else {**values, **self.corrupt(local)}
         # Every draw is keyed by what it is for, never by the order of calls.
-        values = source.preprocess.visit(prepared, np.random.default_rng([self.seed, AUGMENT, number, row]))
+        rng = np.random.default_rng([self.seed, AUGMENT, number, row])
+        values = source.preprocess.visit(prepared, rng, source.draw)
         if self.drop is not None:
             present = sorted(name for name in _modalities(values) if values[f'inputs/{name}'] is not None)
             dropped = self.drop(present, np.random.default_rng([self.seed, DROPOUT, number, row]))

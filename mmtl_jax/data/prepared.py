@@ -14,6 +14,7 @@ from mmtl_jax.data.preprocess import Preprocess, Row
 from mmtl_jax.data.sources import Source, example_id, id_key
 
 SAMPLE = 32
+TRIES = 100
 
 
 @dataclasses.dataclass
@@ -85,6 +86,18 @@ class PreparedSource:
         if self._cache is not None:
             return self._cache[index]
         return self._load(index)[0]
+
+    def draw(self, rng: np.random.Generator) -> Row:
+        """Returns a prepared example drawn at random among those that can be used.
+
+        Raises:
+          ValueError: hardly any can.
+        """
+        for _ in range(TRIES):
+            row = self.row(int(rng.integers(len(self))))
+            if row is not None:
+                return row
+        raise ValueError(f'{self.source.name!r}: {TRIES} examples drawn at random are all bad; mend the data.')
 
     def info(self, *, lengths: bool) -> Mapping[str, FieldInfo]:
         """Returns what is known of every field.

@@ -14,6 +14,7 @@ from mmtl_jax.data.sources import ID_KEYS, Source
 from mmtl_jax.data.transforms.base import Example, Transform, as_transform, is_missing, is_random
 
 Row = dict[str, Any]
+Draw = Callable[[np.random.Generator], Row]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +158,14 @@ class Preprocess:
         # A view of a larger array would keep all of it in memory.
         return {key: _own(value) for key, value in example.items() if key in kept}
 
-    def visit(self, row: Row, rng: np.random.Generator | None) -> dict[str, np.ndarray | None]:
-        """Returns the values of a row by their field's path: augmented with `rng`, or after `eval_steps` without."""
-        example = run_steps(self.eval_steps, row, None) if rng is None else run_steps(self.augment, row, rng)
+    def visit(
+        self, row: Row, rng: np.random.Generator | None, draw: Draw | None = None
+    ) -> dict[str, np.ndarray | None]:
+        """Returns the values of a row by their field's path: augmented with `rng`, or after `eval_steps` without.
+
+        `draw` gives further rows of the same source to those transforms that put several into one.
+        """
+        example = run_steps(self.eval_steps, row, None) if rng is None else run_steps(self.augment, row, rng, draw)
         return {field.path: field.value(example) for field in self.fields}
 
     def check(self, values: Mapping[str, np.ndarray | None]) -> None:
@@ -286,11 +292,19 @@ def _build_transform(spec: Any, vocabularies: Mapping[str, Any], stage: str) -> 
     return transform
 
 
-def run_steps(steps: Sequence[Callable[..., Example]], example: Example, rng: np.random.Generator | None) -> Example:
+def run_steps(
+    steps: Sequence[Callable[..., Example]],
+    example: Example,
+    rng: np.random.Generator | None,
+    draw: Draw | None = None,
+) -> Example:
     """Returns the example after all steps; an error says which step failed."""
     for step in steps:
         try:
-            example = step(example, rng) if is_random(step) else step(example)
+            if isinstance(step, Transform) and step.partners:
+                example = step(example, rng, draw)
+            else:
+                example = step(example, rng) if is_random(step) else step(example)
         except ValueError as error:
             raise ValueError(f'{error}') from error
         except Exception as error:

@@ -35,6 +35,9 @@ from mmtl_jax.data.transforms.image import (
     to_float,
     to_rgb,
 )
+from mmtl_jax.data.transforms.labels_in_pictures import clean_boxes, map_labels, single_box
+from mmtl_jax.data.transforms.mosaic import mosaic
+from mmtl_jax.data.transforms.spatial import random_spatial, random_spatial_crop, resize_with_padding
 from mmtl_jax.data.transforms.table import multi_hot, rename, select, stack, standardise
 from mmtl_jax.data.transforms.text import (
     characters,
@@ -53,6 +56,7 @@ __all__ = [
     'audio_snr',
     'centre_crop',
     'characters',
+    'clean_boxes',
     'colour_jitter',
     'frequency_shift',
     'hashed_ngrams',
@@ -62,6 +66,8 @@ __all__ = [
     'image_occlusion',
     'image_rotation',
     'log_mel',
+    'map_labels',
+    'mosaic',
     'multi_hot',
     'normalise_frames',
     'normalise_text',
@@ -69,10 +75,14 @@ __all__ = [
     'random_crop',
     'random_flip',
     'random_resized_crop',
+    'random_spatial',
+    'random_spatial_crop',
     'rename',
     'resample',
     'resize',
+    'resize_with_padding',
     'select',
+    'single_box',
     'spec_augment',
     'stack',
     'standardise',

@@ -23,6 +23,8 @@ class Transform:
       writes: the keys it sets.
       random: draws from `rng`; only allowed under `augment`.
       growth: how many times longer the written sequences can become; the length buckets allow for it.
+      partners: `apply` also takes `draw(rng) -> example`, which gives another example of the data set as it is before
+        `augment`, or None where there is no data set; only with `random`.
     """
 
     name: str
@@ -31,9 +33,17 @@ class Transform:
     writes: tuple[str, ...]
     random: bool = False
     growth: float = 1.0
+    partners: bool = False
 
-    def __call__(self, example: Example, rng: np.random.Generator | None = None) -> Example:
+    def __call__(
+        self,
+        example: Example,
+        rng: np.random.Generator | None = None,
+        draw: Callable[[np.random.Generator], Example] | None = None,
+    ) -> Example:
         """Returns the transformed example."""
+        if self.partners:
+            return self.apply(example, rng, draw)
         return self.apply(example, rng) if self.random else self.apply(example)
 
 
