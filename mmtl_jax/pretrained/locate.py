@@ -6,9 +6,20 @@ from pathlib import Path
 
 PACKAGE, HUB = 'package:', 'hub:'
 HUB_NAME = re.compile(r'([\w.-]+/)?[\w.-]+')
-# What a folder of the hub is good for here; the safe format first, and pickles only where there is nothing else.
-SMALL_FILES = ('*.json', 'vocab.txt', 'merges.txt')
-SAFE_FILES, PICKLES = ('model*.safetensors',), ('pytorch_model*.bin',)
+# Tokenizer and preprocessing, as they stand beside weights.
+COMPANIONS = (
+    'tokenizer.json',
+    'tokenizer_config.json',
+    'special_tokens_map.json',
+    'vocab.txt',
+    'vocab.json',
+    'merges.txt',
+    'preprocessor_config.json',
+    'processor_config.json',
+)
+# Pickles are fetched only where there is nothing else.
+SAFE_FILES = ('model.safetensors', 'model.safetensors.index.json', 'model-*-of-*.safetensors')
+PICKLES = ('pytorch_model.bin', 'pytorch_model.bin.index.json', 'pytorch_model-*-of-*.bin')
 
 
 def locate(path: str | Path) -> Path:
@@ -81,8 +92,8 @@ def _from_hub(text: str) -> Path:
         ) from error
     if folder is None:
         raise ValueError(
-            f'{text!r}: {name} holds none of {", ".join((*SAFE_FILES, *PICKLES))}; it is of another library, or no '
-            f'model.'
+            f'{text!r}: {name} holds neither {SAFE_FILES[0]} nor {PICKLES[0]}, whole or in parts; it is of another '
+            f'library, or no model.'
         )
     return folder
 
@@ -92,10 +103,14 @@ def _snapshot(name: str, revision: str | None) -> Path | None:
     import huggingface_hub
 
     for patterns in (SAFE_FILES, PICKLES):
+        wanted = ['config.json', *COMPANIONS, *patterns]
         for cached in (True, False):
             try:
                 folder = huggingface_hub.snapshot_download(
-                    name, revision=revision, allow_patterns=[*SMALL_FILES, *patterns], local_files_only=cached
+                    name,
+                    revision=revision,
+                    allow_patterns=wanted,
+                    local_files_only=cached,
                 )
             except huggingface_hub.errors.LocalEntryNotFoundError:
                 if not cached:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from mmtl_jax.core.files import read_json
 from mmtl_jax.core.types import PyTree
+from mmtl_jax.encoders.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from mmtl_jax.pretrained.weights import weights_file
 
 CLIP_PIXELS = {
@@ -35,6 +36,9 @@ OF_MODELS = {'vit': 'ViT', 'resnet': 'ConvNext', 'clip': 'CLIP', 'clip_vision_mo
 # A number as the size of these is that of the shorter side; of others, of both.
 SHORTER = ('CLIP', 'Bit', 'ConvNext')
 IMAGES = 'image_processor'
+# How timm fits a picture around the square that it cuts out.
+TIMM_MODES = ('center', 'squash')
+FILTERS = {name.lower(): resample for name, resample in Image.Resampling.__members__.items()}
 # Larger pictures are not cropped by `ConvNext`.
 LARGE = 384
 
@@ -57,7 +61,7 @@ class ImagePreprocessing:
 
 
 def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Module | None = None) -> ImagePreprocessing:
-    """Returns what `preprocessor_config.json` beside weights asks for, in this library's terms.
+    """Returns steps and scale as `preprocessor_config.json` beside weights, or timm's `config.json`, asks for them.
 
     The steps give the same bytes as the processors of `transformers` that work with PIL; those with torchvision, its
     default where it is installed, resample a little differently.
@@ -70,7 +74,7 @@ def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Modu
     Raises:
       ValueError: no such file, a processor or an option that is not known, or an encoder that does not fit.
     """
-    file, settings = settings_beside(path, IMAGES)
+    file, settings = _settings(path)
     if file is None:
         raise ValueError(
             f'there is no preprocessor_config.json beside the weights of {path}; get it, or write the steps yourself.'
@@ -93,7 +97,7 @@ def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Modu
 
 def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
     """Returns what the file of preprocessing beside weights tells of an encoder's `mean` and `deviation`."""
-    return _pixels({name: value for name, value in settings_beside(path, IMAGES)[1].items() if value is not None})
+    return _pixels({name: value for name, value in _settings(path)[1].items() if value is not None})
 
 
 def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
@@ -101,6 +105,34 @@ def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
         return {'mean': (0.0,), 'deviation': (1.0,)}
     names = {'mean': 'image_mean', 'deviation': 'image_std'}
     return {field: tuple(np.ravel(settings[name]).tolist()) for field, name in names.items() if name in settings}
+
+
+def _settings(path: str | Path) -> tuple[Path | None, Mapping[str, Any]]:
+    """Returns the file that tells the preprocessing of images, and what it says in the words of `transformers`."""
+    file, settings = settings_beside(path, IMAGES)
+    config = weights_file(path).parent / 'config.json'
+    if file is not None or not config.is_file():
+        return file, settings
+    of_timm = read_json(config).get('pretrained_cfg')
+    return (config, _of_timm(config, of_timm)) if isinstance(of_timm, Mapping) else (None, {})
+
+
+def _of_timm(file: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what timm's configuration says in the words of `transformers`; absent keys are timm's defaults."""
+    side, mode = settings.get('input_size', (3, 224, 224))[-1], settings.get('crop_mode', 'center')
+    resample = settings.get('interpolation', 'bicubic')
+    for key, value, known in (('crop_mode', mode, TIMM_MODES), ('interpolation', resample, FILTERS)):
+        if value not in known:
+            raise ValueError(f'{file} has {key}={value!r}; known are {", ".join(known)}: write the steps yourself.')
+    scaled = math.floor(side / settings.get('crop_pct', 0.875))
+    return {
+        'image_processor_type': 'BitImageProcessor',
+        'size': {'shortest_edge': scaled} if mode == 'center' else {'height': scaled, 'width': scaled},
+        'crop_size': side,
+        'resample': FILTERS[resample],
+        'image_mean': settings.get('mean', IMAGENET_MEAN),
+        'image_std': settings.get('std', IMAGENET_DEVIATION),
+    }
 
 
 def settings_beside(path: str | Path, part: str) -> tuple[Path | None, Mapping[str, Any]]:

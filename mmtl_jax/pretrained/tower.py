@@ -14,20 +14,9 @@ from mmtl_jax.core.files import write_json_atomic
 from mmtl_jax.core.tree import flatten_with_paths
 from mmtl_jax.core.types import Array, PyTree
 from mmtl_jax.pretrained.cache import convert, open_weights
+from mmtl_jax.pretrained.locate import COMPANIONS
 from mmtl_jax.pretrained.names import NameTable, Report, unflatten
 from mmtl_jax.pretrained.weights import SAFETENSORS, weights_file, write_weights
-
-# What an export copies, tokenizer and preprocessing.
-COMPANIONS = (
-    'tokenizer.json',
-    'tokenizer_config.json',
-    'special_tokens_map.json',
-    'vocab.txt',
-    'vocab.json',
-    'merges.txt',
-    'preprocessor_config.json',
-    'processor_config.json',
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -101,6 +101,30 @@ def test_a_processor_inside_another_file(tmp_path):
     assert pretrained.read_preprocessing(tmp_path) == expected
 
 
+@pytest.mark.parametrize(
+    ('changes', 'size', 'resample', 'left'),
+    [
+        # 24 / 0.9, and the same times 61 / 40, rounded down.
+        ({}, (39, 26), Image.Resampling.BICUBIC, 7),
+        ({'crop_mode': 'squash', 'interpolation': 'bilinear'}, (26, 26), Image.Resampling.BILINEAR, 1),
+    ],
+)
+def test_the_configuration_of_timm(tmp_path, changes, size, resample, left):
+    settings = {'input_size': [3, 24, 24], 'crop_pct': 0.9, 'mean': [0.5, 0.4, 0.3], 'std': [0.2, 0.3, 0.4], **changes}
+    folder = tiny_clip.write_folder(tmp_path, {'a': np.zeros(1, np.float32)}, {'pretrained_cfg': settings})
+    preprocessing = pretrained.read_preprocessing(folder)
+    assert (preprocessing.side, preprocessing.mean, preprocessing.deviation) == (24, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    whole = np.asarray(Image.fromarray(PICTURES[0]).resize(size, resample))
+    np.testing.assert_array_equal(apply(preprocessing.steps, PICTURES[0]), whole[1:25, left : left + 24])
+    for wrong, what in (
+        ({'crop_mode': 'border'}, "has crop_mode='border'; known are center, squash"),
+        ({'interpolation': 'random'}, "has interpolation='random'; known are nearest"),
+    ):
+        tiny_clip.write_folder(tmp_path, {'a': np.zeros(1, np.float32)}, {'pretrained_cfg': {**settings, **wrong}})
+        with pytest.raises(ValueError, match=what):
+            pretrained.read_preprocessing(folder)
+
+
 def test_the_encoder_normalises_by_it(tmp_path):
     folder = tiny_clip.write_folder(tmp_path, tiny_clip.weights())
     settings = {**FILES['CLIP'], 'size': 18, 'crop_size': 16}
