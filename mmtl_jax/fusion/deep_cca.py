@@ -76,7 +76,9 @@ def mean_correlation(one: Array, other: Array, mask: Array, regularization: floa
         return jnp.linalg.cholesky(view.T @ view / degrees + regularization * jnp.eye(view.shape[1]))
 
     one, other, degrees = centred(one), centred(other), jnp.maximum(count - 1, 1)
-    half = jax.scipy.linalg.solve_triangular(factor(one), one.T @ other / degrees, lower=True)
-    whitened = jax.scipy.linalg.solve_triangular(factor(other), half.T, lower=True)
-    left, _, right = jnp.linalg.svd(jax.lax.stop_gradient(whitened), full_matrices=False)
-    return jnp.sum(whitened * (left @ right)) / whitened.shape[0]
+    # Rounded to the few bits of an accelerator's quick products, the variances need not be positive definite.
+    with jax.default_matmul_precision('highest'):
+        half = jax.scipy.linalg.solve_triangular(factor(one), one.T @ other / degrees, lower=True)
+        whitened = jax.scipy.linalg.solve_triangular(factor(other), half.T, lower=True)
+        left, _, right = jnp.linalg.svd(jax.lax.stop_gradient(whitened), full_matrices=False)
+        return jnp.sum(whitened * (left @ right)) / whitened.shape[0]

@@ -72,8 +72,10 @@ def least_squares(targets: list[Array], matrices: list[Array], present: Array, r
       present: a, `[B, M]` bool.
       ridge: above 0.
     """
-    gramians = jnp.stack([matrix @ matrix.T for matrix in matrices])
-    right = sum(fill_masked(x, present[:, m]) @ matrices[m].T for m, x in enumerate(targets))
-    left = jnp.tensordot(present.astype(right.dtype), gramians, axes=1) + ridge * jnp.eye(right.shape[1])[None]
+    # Rounded to the few bits of an accelerator's quick products, the left side need not be positive definite.
+    with jax.default_matmul_precision('highest'):
+        gramians = jnp.stack([matrix @ matrix.T for matrix in matrices])
+        right = sum(fill_masked(x, present[:, m]) @ matrices[m].T for m, x in enumerate(targets))
+        left = jnp.tensordot(present.astype(right.dtype), gramians, axes=1) + ridge * jnp.eye(right.shape[1])[None]
     factor = jax.scipy.linalg.cho_factor(left, lower=True)
     return jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0]
