@@ -60,8 +60,8 @@ class Weights(Mapping[str, np.ndarray]):
         if self.folder is not None:
             try:
                 return {name: tuple(shape) for name, shape in read_json(self.folder / 'names.json').items()}
-            # Not there yet, or damaged.
-            except (ValueError, AttributeError, TypeError):
+            # Not there yet, damaged, or not for us to read.
+            except (OSError, ValueError, AttributeError, TypeError):
                 pass
         return {name: array.shape for name, array in self._arrays.items()}
 

@@ -185,6 +185,18 @@ def test_bad_weights_leave_no_trace(tmp_path, content, what):
     assert not (tmp_path / 'cache').exists()
 
 
+def test_what_was_let_pass_once_is_not_let_pass_from_the_cache(tmp_path, monkeypatch):
+    convert, path = pickled_bert(tmp_path)
+    arrays = {**tiny_bert.weights(), 'encoder.layer.7.scale': np.ones(1, np.float32)}
+    (path / 'pytorch_model.bin').write_bytes(torch_file('zip', arrays))
+    lenient = convert(path, cache=tmp_path / 'cache', strict=False)
+    assert lenient.report.unexpected == ('encoder.layer.7.scale',)
+    no_reading(monkeypatch)
+    assert bits(convert(path, cache=tmp_path / 'cache', strict=False)) == bits(lenient)
+    with pytest.raises(ValueError, match=r'does not fit BERT: 1 unexpected \(encoder\.layer\.7\.scale\)'):
+        convert(path, cache=tmp_path / 'cache')
+
+
 def test_what_was_not_found_is_drawn_and_not_kept(tmp_path):
     convert, path = pickled_bert(tmp_path)
     arrays = tiny_bert.weights()
