@@ -113,7 +113,7 @@ class PreparedSource:
 
     def _load(self, index: int) -> tuple[Row | None, dict[str, np.ndarray | None], str]:
         """Returns the prepared row, its values by path, and its name."""
-        name = f'{self.source.split}[{index}]'
+        name = None
         try:
             example = self._read(index)
             name = example_id(example, self.source, index)
@@ -121,6 +121,7 @@ class PreparedSource:
             values = self.preprocess.visit(row, None)
             self.preprocess.check(values)
         except ValueError as error:
+            name = name or self._name(index)
             message = f'{self.source.name!r}, example {name!r}: {error}'
             if self._bad_examples == 'error':
                 raise ValueError(
@@ -131,6 +132,13 @@ class PreparedSource:
                 logging.warning('skipped: %s', message)
             return None, {}, name
         return row, values, name
+
+    def _name(self, index: int) -> str:
+        """Returns the name of a row that cannot be read as a whole: of its name alone, if that can."""
+        try:
+            return self.example_id(index)
+        except Exception:
+            return f'{self.source.split}[{index}]'
 
     def _read(self, index: int) -> Mapping[str, Any]:
         """Returns an example of the source."""

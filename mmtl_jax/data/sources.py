@@ -11,12 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 
+from mmtl_jax.data.preparation import make_builder, prepare_builder
 from mmtl_jax.data.transforms.base import Example
 
-# Importing the module registers the builder with TFDS.
-OWN_BUILDERS = {
-    name: f'mmtl_jax.data.builders.{name}' for name in ('multi_mnist', 'stamp_scenes', 'stamps', 'synthetic')
-}
 # Examples of one's own source that are read to learn its keys.
 LOOK_AT = 16
 # What TFDS's data sets call the name of an example; the first that there is.
@@ -256,56 +253,6 @@ class TfdsSource:
         feature = self._by_key.get(key, (key, None))[1]
         feature = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
         return tuple(feature.names) if isinstance(feature, tfds.features.ClassLabel) else ()
-
-
-def make_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str, Any]) -> tfds.core.DatasetBuilder:
-    """Returns the TFDS builder of a data set.
-
-    Raises:
-      ValueError: TFDS and this library know no such data set.
-    """
-    family = name.split('/')[0].split(':')[0]
-    if family in OWN_BUILDERS:
-        importlib.import_module(OWN_BUILDERS[family])
-    try:
-        return tfds.builder(name, data_dir=data_dir, file_format='array_record', **builder_kwargs)
-    except tfds.core.DatasetNotFoundError as error:
-        raise ValueError(
-            f'no data set {name!r}: expected one of {sorted(OWN_BUILDERS)}, a TFDS name '
-            '(https://www.tensorflow.org/datasets/catalog), or the dotted path of a function that returns a source.'
-        ) from error
-    except ImportError as error:
-        raise ValueError(_needs(name, error)) from error
-
-
-def prepare_builder(name: str, data_dir: str | None, builder_kwargs: Mapping[str, Any]) -> None:
-    """Prepares a data set, unless that was done before.
-
-    Raises:
-      ValueError: it cannot be prepared here; the sentence says what is needed.
-    """
-    builder = make_builder(name, data_dir, builder_kwargs)
-    if builder.is_prepared():
-        return
-    try:
-        builder.download_and_prepare(file_format='array_record')
-    except ImportError as error:
-        raise ValueError(_needs(name, error)) from error
-    except AssertionError as error:
-        # TFDS asserts that files which only a person can obtain are in the manual folder.
-        raise ValueError(f'preparing {name!r} needs files obtained by hand: {error}') from error
-    except OSError as error:
-        raise ValueError(f'{name!r} cannot be downloaded or written to {builder.data_dir}: {error}') from error
-
-
-def _needs(name: str, error: ImportError) -> str:
-    """Returns what to do when preparing a data set needs a package."""
-    package = (error.name or 'tensorflow').split('.')[0]
-    return (
-        f'preparing {name!r} needs the package {package!r}, which reading it afterwards does not: '
-        f"pip install {package}, then python -c \"import tensorflow_datasets as tfds; tfds.builder('{name}', "
-        "file_format='array_record').download_and_prepare()\"."
-    )
 
 
 def _from_function(name: str, split: str, arguments: Mapping[str, Any]) -> Source:

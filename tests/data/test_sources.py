@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mmtl_jax import data
-from mmtl_jax.data import sources
+from mmtl_jax.data import preparation, sources
 from tests.data.small import NUMBERS
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_prepared(error, message, monkeypatch):
         raise error
 
     builder = types.SimpleNamespace(is_prepared=lambda: False, download_and_prepare=fail, data_dir='/somewhere')
-    monkeypatch.setattr(sources, 'make_builder', lambda *_: builder)
+    monkeypatch.setattr(preparation, 'make_builder', lambda *_: builder)
     with pytest.raises(ValueError, match=message):
         data.load_source('digits', 'train')
 

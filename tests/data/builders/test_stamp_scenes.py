@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from tensorflow_datasets.object_detection import voc
 
 from mmtl_jax import data
-from mmtl_jax.data import sources
+from mmtl_jax.data import preparation
 from mmtl_jax.data.builders import stamps_index, stamps_package
 from mmtl_jax.data.builders.stamp_scenes import caption, relation
 from mmtl_jax.data.builders.stamp_scenes_drawing import (
@@ -122,7 +122,7 @@ def test_features_are_named_and_typed_as_in_coco_and_voc(tmp_path):
 
 
 def load_builder(folder):
-    return sources.make_builder('stamp_scenes', str(folder), NUMBERS)
+    return preparation.make_builder('stamp_scenes', str(folder), NUMBERS)
 
 
 def test_class_names_of_nested_keys(package, tmp_path):
