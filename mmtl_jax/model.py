@@ -1,13 +1,14 @@
 """The model: encoders, a fusion, a sharing scheme and heads, composed."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from mmtl_jax.core.subsets import Subset, names_subsets, subset_weights
 from mmtl_jax.core.types import Array, Batch, Features, Fused, PyTree
 from mmtl_jax.fusion.decision import DISTRIBUTIONS, Decided, DecisionFusion
 from mmtl_jax.nn import fill_masked
@@ -43,7 +44,8 @@ class MultiModalMultiTask(nn.Module):
       reads: task -> `'fused'`; the modality or modalities whose encoders' features its head takes before fusion; or
         `'fused/<objective>'`, a loss that the fusion or the sharing itself gives, which the head takes instead.
       modality_dropout: modality -> share of the rows in which the fusion goes without it in training, so that it learns
-        to do with each; the tasks that read single modalities have them all. See `drop_modalities`.
+        to do with each, or `{'subsets': ...}`, the subsets of which each row keeps one (`core.subsets.subset_weights`);
+        the tasks that read single modalities have them all. See `drop_modalities`.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -51,7 +53,7 @@ class MultiModalMultiTask(nn.Module):
     sharing: nn.Module
     heads: Mapping[str, nn.Module]
     reads: Mapping[str, str | tuple[str, ...]]
-    modality_dropout: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    modality_dropout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def setup(self):
         """Groups encoders and heads under one name each.
@@ -203,26 +205,56 @@ def mask_absent(tree: PyTree, present: Array) -> PyTree:
     return jax.tree.map(lambda array: fill_masked(array, present), tree)
 
 
-def drop_modalities(features: Mapping[str, Features], rates: Mapping[str, float], key: Array) -> dict[str, Features]:
-    """Returns the features without each modality in its share of the rows (ModDrop, Neverova et al. 2015, 1501.00102).
+def drop_modalities(features: Mapping[str, Features], dropout: Mapping[str, Any], key: Array) -> dict[str, Features]:
+    """Returns the features without some modalities of each row, drawn for each on its own or as a subset that stays.
+
+    Args:
+      features: modality -> Features of B rows.
+      dropout: modality -> probability; one that is not named always stays. Or `{'subsets': ...}`, see
+        `core.subsets.subset_weights`.
+      key: random key.
+    """
+    modalities = sorted(features)
+    has = jnp.stack([jnp.any(features[modality].mask, axis=1) for modality in modalities], axis=1)
+    if names_subsets(dropout, modalities):
+        stays = keep_subset(has, modalities, subset_weights(dropout, modalities), key)
+    else:
+        stays = drop_each(has, jnp.array([dropout.get(modality, 0.0) for modality in modalities]), key)
+    return {modality: mask_absent(features[modality], stays[:, i]) for i, modality in enumerate(modalities)}
+
+
+def drop_each(has: Array, rates: Array, key: Array) -> Array:
+    """Returns which modalities `[B, M]` stay, each dropped at its rate (ModDrop, Neverova et al. 2015, 1501.00102).
 
     Each row and modality is drawn on its own. A row that would lose all modalities that it has keeps one of them, each
     with the same chance.
 
     Args:
-      features: modality -> Features of B rows.
-      rates: modality -> probability; one that is not named always stays.
+      has: `[B, M]` bool, the modalities of each row.
+      rates: `[M]`.
       key: random key.
     """
-    modalities = sorted(features)
-    has = jnp.stack([jnp.any(features[modality].mask, axis=1) for modality in modalities], axis=1)
     drop_key, keep_key = jax.random.split(key)
-    thresholds = jnp.array([rates.get(modality, 0.0) for modality in modalities])
-    drop = jax.random.uniform(drop_key, has.shape) < thresholds[None]
+    drop = jax.random.uniform(drop_key, has.shape) < rates[None]
     lottery = jnp.where(has, jax.random.uniform(keep_key, has.shape), -1.0)
     winner = lottery == jnp.max(lottery, axis=1, keepdims=True)
-    stays = has & jnp.where(jnp.any(has & ~drop, axis=1, keepdims=True), ~drop, winner)
-    return {modality: mask_absent(features[modality], stays[:, i]) for i, modality in enumerate(modalities)}
+    return has & jnp.where(jnp.any(has & ~drop, axis=1, keepdims=True), ~drop, winner)
+
+
+def keep_subset(has: Array, modalities: Sequence[str], weights: Mapping[Subset, float], key: Array) -> Array:
+    """Returns which modalities `[B, M]` stay: in each row a random subset, in the proportion of the weights.
+
+    Args:
+      has: `[B, M]` bool, the modalities of each row.
+      modalities: M names.
+      weights: subset -> weight; one with a modality that the row lacks is left out, and without any all stays.
+      key: random key.
+    """
+    members = jnp.array([[name in subset for name in modalities] for subset in weights])
+    possible = jnp.all(has[:, None] | ~members[None], axis=-1)
+    logits = jnp.where(possible, jnp.log(jnp.array(list(weights.values())))[None], -jnp.inf)
+    kept = members[jax.random.categorical(key, logits)]
+    return jnp.where(jnp.any(possible, axis=-1, keepdims=True), kept, has)
 
 
 def check_wiring(model: MultiModalMultiTask):
@@ -250,6 +282,9 @@ def check_wiring(model: MultiModalMultiTask):
             f'{type(model.fusion).__name__} answers for each modality apart, but tasks read the predictions of '
             f'{held_by(model.sharing)[0]!r}; choose another fusion, or a sharing without predictions.'
         )
+    if names_subsets(model.modality_dropout, model.encoders):
+        subset_weights(model.modality_dropout, sorted(model.encoders))
+        return
     for modality, rate in model.modality_dropout.items():
         if modality not in model.encoders:
             raise ValueError(

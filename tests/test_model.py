@@ -215,7 +215,7 @@ def test_modalities_are_dropped_at_their_rates_and_one_is_left():
     rows, rates = 4000, {'table': 0.3, 'text': 0.5}
     has = {'table': np.arange(rows) % 4 > 0, 'text': np.arange(rows) % 3 > 0, 'speech': np.arange(rows) % 2 > 0}
     features = {name: Features(jnp.ones((rows, 1, 2)), jnp.asarray(mask[:, None])) for name, mask in has.items()}
-    dropped = quick.jit(functools.partial(drop_modalities, rates=rates))(features, key=jax.random.key(0))
+    dropped = quick.jit(functools.partial(drop_modalities, dropout=rates))(features, key=jax.random.key(0))
     left = {name: np.asarray(dropped[name].mask[:, 0]) for name in has}
     assert not any((left[name] & ~has[name]).any() for name in has)
     np.testing.assert_array_equal(left['speech'], has['speech'])
@@ -228,6 +228,27 @@ def test_modalities_are_dropped_at_their_rates_and_one_is_left():
     assert abs(left['table'][alone].mean() - (0.7 + 0.15 / 2)) < 3 * np.sqrt(0.18 / alone.sum())
     for name in has:
         assert not dropped[name].tokens[~left[name]].any()
+
+
+@pytest.mark.parametrize(
+    ('weights', 'whole_row'),
+    [('equal', [1 / 3, 1 / 3, 1 / 3]), ({'text': 1, 'text_speech': 3}, [0.0, 0.25, 0.75])],
+)
+def test_dropout_over_subsets_keeps_one_of_what_the_row_has(weights, whole_row):
+    rows = 4000
+    has = {'speech': np.arange(rows) % 4 > 0, 'text': np.arange(rows) % 4 != 1}
+    features = {name: Features(jnp.ones((rows, 1, 2)), jnp.asarray(mask)[:, None]) for name, mask in has.items()}
+    drop = quick.jit(functools.partial(drop_modalities, dropout={'subsets': weights}))
+    left = {name: np.asarray(kept.mask[:, 0]) for name, kept in drop(features, key=jax.random.key(0)).items()}
+    assert not any((left[name] & ~has[name]).any() for name in has)
+    np.testing.assert_array_equal(left['speech'] | left['text'], has['speech'] | has['text'])
+    both = has['speech'] & has['text']
+    shares = [
+        np.mean(which[both])
+        for which in (left['speech'] & ~left['text'], left['text'] & ~left['speech'], left['speech'] & left['text'])
+    ]
+    # Of 2,000 rows: three standard deviations of a share.
+    assert shares == pytest.approx(whole_row, abs=3 * np.sqrt(0.25 / both.sum()))
 
 
 def test_only_the_fusion_goes_without_a_modality_and_only_in_training(variables):
@@ -261,6 +282,11 @@ def test_only_the_fusion_goes_without_a_modality_and_only_in_training(variables)
             {'topic': 'fused'},
             {'modality_dropout': {'text': 1}},
             "modality_dropout of 'text' must be at least 0 and below",
+        ),
+        (
+            {'topic': 'fused'},
+            {'modality_dropout': {'subsets': {'image_text': 1}}},
+            "modality_dropout: 'image_text' is no subset of",
         ),
         ({'topic': 'fused'}, {'heads': {'mood': Echo()}}, r"the same tasks, got \['mood'\] and {'topic': 'fused'}"),
     ],
