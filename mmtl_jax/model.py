@@ -282,6 +282,9 @@ def check_wiring(model: MultiModalMultiTask):
             f'{type(model.fusion).__name__} answers for each modality apart, but tasks read the predictions of '
             f'{held_by(model.sharing)[0]!r}; choose another fusion, or a sharing without predictions.'
         )
+    taken = {'head', 'decision'} & {*model.encoders}
+    if taken and isinstance(model.fusion, DecisionFusion):
+        raise ValueError(f'a modality cannot be called {min(taken)!r} where decisions are fused; rename it.')
     if names_subsets(model.modality_dropout, model.encoders):
         subset_weights(model.modality_dropout, sorted(model.encoders))
         return

@@ -219,6 +219,13 @@ def test_sequences_cannot_be_averaged(name):
         jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
 
 
+def test_a_modality_cannot_be_called_what_joins_decisions():
+    model = make_model('DecisionAverage')
+    wrong = model.clone(encoders={**model.encoders, 'decision': encoders.TabularMLP(width=3, depth=1)})
+    with pytest.raises(ValueError, match="a modality cannot be called 'decision' where decisions are fused; rename it"):
+        jax.eval_shape(lambda: wrong.init(jax.random.key(0), make_batch(), train=False))
+
+
 def test_heads_say_what_they_predict():
     said = {name: getattr(getattr(heads, name), 'distribution', None) for name in heads.__all__}
     assert {kind for kind in said.values() if kind} == set(DISTRIBUTIONS)
