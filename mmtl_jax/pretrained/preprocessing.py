@@ -97,7 +97,11 @@ def read_preprocessing(path: str | Path, key: str = 'image', *, encoder: nn.Modu
 
 def pixel_fields(path: str | Path) -> dict[str, tuple[float, ...]]:
     """Returns what the file of preprocessing beside weights tells of an encoder's `mean` and `deviation`."""
-    return _pixels({name: value for name, value in _settings(path)[1].items() if value is not None})
+    file, settings = settings_beside(path, IMAGES)
+    if file is None:
+        of_timm = _timm_settings(path)[1]
+        settings = {'image_mean': of_timm.get('mean'), 'image_std': of_timm.get('std')}
+    return _pixels({name: value for name, value in settings.items() if value is not None})
 
 
 def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
@@ -110,11 +114,17 @@ def _pixels(settings: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
 def _settings(path: str | Path) -> tuple[Path | None, Mapping[str, Any]]:
     """Returns the file that tells the preprocessing of images, and what it says in the words of `transformers`."""
     file, settings = settings_beside(path, IMAGES)
-    config = weights_file(path).parent / 'config.json'
-    if file is not None or not config.is_file():
+    if file is not None:
         return file, settings
-    of_timm = read_json(config).get('pretrained_cfg')
-    return (config, _of_timm(config, of_timm)) if isinstance(of_timm, Mapping) else (None, {})
+    file, settings = _timm_settings(path)
+    return file, settings if file is None else _of_timm(file, settings)
+
+
+def _timm_settings(path: str | Path) -> tuple[Path | None, Mapping[str, Any]]:
+    """Returns timm's configuration beside weights and what it tells of preprocessing; None and {} without."""
+    file = weights_file(path).parent / 'config.json'
+    settings = read_json(file).get('pretrained_cfg') if file.is_file() else None
+    return (file, settings) if isinstance(settings, Mapping) else (None, {})
 
 
 def _of_timm(file: Path, settings: Mapping[str, Any]) -> Mapping[str, Any]:

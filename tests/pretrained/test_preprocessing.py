@@ -9,6 +9,7 @@ from PIL import Image
 from mmtl_jax import encoders, pretrained
 from mmtl_jax.core.build import build
 from mmtl_jax.data import transforms
+from mmtl_jax.pretrained.preprocessing import pixel_fields
 from tests.pretrained import tiny_clip
 
 MEANS = {'image_mean': [0.5, 0.4, 0.3], 'image_std': [0.2, 0.3, 0.4]}
@@ -123,6 +124,8 @@ def test_the_configuration_of_timm(tmp_path, changes, size, resample, left):
         tiny_clip.write_folder(tmp_path, {'a': np.zeros(1, np.float32)}, {'pretrained_cfg': {**settings, **wrong}})
         with pytest.raises(ValueError, match=what):
             pretrained.read_preprocessing(folder)
+        # Towers can be read all the same.
+        assert pixel_fields(folder) == {'mean': (0.5, 0.4, 0.3), 'deviation': (0.2, 0.3, 0.4)}
 
 
 def test_the_encoder_normalises_by_it(tmp_path):
