@@ -84,8 +84,8 @@ class LoRA(nn.Module):
         weights = module.variables['params']
         axes = _read_axes(module)
         if args and axes and math.prod(weights['kernel'].shape[:axes]) == len(a):
-            x = args[0].reshape(*args[0].shape[: args[0].ndim - axes], -1)
-            x, a, b = promote_dtype(x, a, b, dtype=module.dtype)
+            # As matrices: XLA for CPUs is slow at contracting two axes at once, as the gradient would.
+            x, a, b = promote_dtype(args[0].reshape(-1, len(a)), a, b, dtype=module.dtype)
             outputs = next_function(*args, **options)
             return outputs + (self.alpha / self.rank * ((x @ a) @ b)).reshape(outputs.shape)
         weights = {**weights, 'kernel': _sum(weights['kernel'], a, b, self.alpha / self.rank)}
@@ -118,7 +118,12 @@ class LoRA(nn.Module):
         """Returns `{'a', 'b'}` in the place of each target."""
         shapes = {path: leaf.shape for path, leaf in flatten_dict(base, sep='/').items()}
         kernels = {path: shape for path, shape in shapes.items() if path.split('/')[-1] == 'kernel'}
-        targets = {path: _as_matrix(path, shape) for path, shape in kernels.items() if re.search(self.targets, path)}
+        try:
+            targets = {
+                path: _as_matrix(path, shape) for path, shape in kernels.items() if re.search(self.targets, path)
+            }
+        except re.error as error:
+            raise ValueError(f'LoRA: targets {self.targets!r} is no regular expression: {error}.') from error
         if not targets:
             raise ValueError(f'LoRA: targets {self.targets!r} matches no kernel; there are {sorted(kernels)}.')
         uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')

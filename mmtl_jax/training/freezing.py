@@ -47,9 +47,13 @@ def check_freeze(freeze: Sequence[str], params: PyTree) -> None:
 
 
 def check_matches(name: str, expressions: Sequence[str], paths: Sequence[str]) -> None:
-    """Raises a `ValueError` for the first expression of the argument `name` that matches none of the paths."""
+    """Raises a `ValueError` for the first expression of the argument `name` that is none, or matches no path."""
     for expression in expressions:
-        if not any(re.match(expression, path) for path in paths):
+        try:
+            matched = any(re.match(expression, path) for path in paths)
+        except re.error as error:
+            raise ValueError(f'{name} {expression!r} is no regular expression: {error}.') from error
+        if not matched:
             groups = sorted({'/'.join(path.split('/')[:2]) for path in paths})
             raise ValueError(f'{name} {expression!r} matches no parameter; there are {groups}.')
 

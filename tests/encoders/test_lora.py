@@ -164,6 +164,7 @@ def test_dropout_statistics_and_hidden_states_pass_through():
     ('options', 'message'),
     [
         ({'targets': 'attn'}, r"LoRA: targets 'attn' matches no kernel; there are \['layer_0/attention/key/kernel', "),
+        ({'targets': 'mlp('}, r"LoRA: targets 'mlp\(' is no regular expression: missing \)"),
         ({'targets': 'embedding'}, "targets 'embedding' matches no kernel"),
         (
             {'rank': 11},

@@ -185,6 +185,7 @@ def test_gradients_of_everything_may_be_given_too():
     ('freeze', 'message'),
     [
         (('encoders/speech',), r"freeze 'encoders/speech' matches no parameter; there are \['encoders/table', "),
+        (('heads/(kind',), r"freeze 'heads/\(kind' is no regular expression: missing \)"),
         (('encoders', 'fusion', 'heads'), r"freeze \['encoders', 'fusion', 'heads'\] leaves nothing to train"),
         ('encoders/table', "freeze is a sequence of expressions, got the text 'encoders/table'; put it in brackets"),
     ],
