@@ -131,8 +131,8 @@ def print_costs(names: list[str], num_modalities: int, arguments: argparse.Names
     for name, each in measured.items():
         print(
             f'| `{name}` | {each.milliseconds:.2f} | {each.milliseconds / concat.milliseconds:.1f} '
-            f'| {each.seconds:.1f} | {each.seconds / concat.seconds:.1f} | {each.megaflops:.1f} | {each.parameters / 1e3:.0f} '
-            f'| {each.mebibytes:.1f} |'
+            f'| {each.seconds:.1f} | {each.seconds / concat.seconds:.1f} '
+            f'| {each.megaflops:.1f} | {each.parameters / 1e3:.0f} | {each.mebibytes:.1f} |'
         )
 
 
