@@ -1,9 +1,10 @@
-"""Targets that lie in the picture: boxes, their labels, masks, depth and keypoints; their form, and what is wrong.
+"""Targets that lie in the picture: boxes and their labels, masks, depth, keypoints; their form, and what is wrong.
 
 | kind | of one example | in a batch |
 |---|---|---|
 | `boxes` | `[n, 4]`: ymin, xmin, ymax, xmax as shares of the sides of the picture | ragged float32 |
 | `labels` | `[n]`: the classes of the boxes, or of what else comes in lists, from 0 on | ragged int32 |
+| `crowd` | `[n]`: whether a box is around a crowd, which is no object | ragged bool |
 | `mask` | `[h, w]` or `[h, w, 1]`: classes, 255 (of uint8) or -1 is ignored | `[B, h, w]` int32, -1 is ignored |
 | `depth` | `[h, w]` or `[h, w, 1]`: 0 or NaN is not measured | `[B, h, w]` float32, 0 is not measured |
 | `keypoints` | `[k, 3]`: y, x as shares of the sides, visibility (0 unknown, 1 hidden, 2 seen) | `[B, k, 3]` float32 |
@@ -14,8 +15,9 @@ from collections.abc import Mapping
 import numpy as np
 
 # kind -> whether its rows have different lengths.
-KINDS = {'boxes': True, 'labels': True, 'mask': False, 'depth': False, 'keypoints': False}
+KINDS = {'boxes': True, 'labels': True, 'crowd': True, 'mask': False, 'depth': False, 'keypoints': False}
 IN_PLANE = ('mask', 'depth')
+FOR_EACH_BOX = {'labels': np.int32, 'crowd': np.bool_}
 IGNORED = -1
 # In masks of bytes, as Cityscapes and PASCAL VOC have it.
 IGNORED_BYTE = 255
@@ -25,8 +27,8 @@ ROUNDING = 1e-6
 
 def of_kind(kind: str, array: np.ndarray) -> np.ndarray:
     """Returns the value of one example as it stands in a batch."""
-    if kind == 'labels':
-        return array.astype(np.int32).reshape(len(array)) if array.size == 0 else array
+    if kind in FOR_EACH_BOX:
+        return array.astype(FOR_EACH_BOX[kind]) if array.size == 0 or kind == 'crowd' else array
     if kind in IN_PLANE and array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if kind == 'mask':
@@ -44,7 +46,7 @@ def check_kind(kind: str, array: np.ndarray, num_classes: int | None) -> None:
     Raises:
       ValueError: a wrong shape, a box outside of the picture or without area, a class out of range, a keypoint outside.
     """
-    expected = {'boxes': '[n, 4]', 'labels': '[n]', 'mask': '[h, w]', 'depth': '[h, w]', 'keypoints': '[k, 3]'}[kind]
+    expected = {'boxes': '[n, 4]', 'keypoints': '[k, 3]'}.get(kind, '[n]' if kind in FOR_EACH_BOX else '[h, w]')
     ndim = expected.count(',') + 1
     if array.ndim != ndim or (expected[-2].isdigit() and array.shape[-1] != int(expected[-2])):
         raise ValueError(f'has shape {array.shape}, expected {expected} ({kind})')
@@ -110,5 +112,5 @@ def check_together(
             )
         parent = path.rpartition('/')[0]
         boxes = values.get(f'{parent}/boxes')
-        if kind == 'labels' and boxes is not None and len(boxes) != len(value):
-            raise ValueError(f'{words} has {len(value)} labels for {len(boxes)} boxes; expected one for each')
+        if kind in FOR_EACH_BOX and boxes is not None and len(boxes) != len(value):
+            raise ValueError(f'{words} has {len(value)} entries for {len(boxes)} boxes; expected one for each')

@@ -31,8 +31,8 @@ class Field:
       optional: a missing value of a target is filled with -1 or 0, and the row still counts as labelled.
       allow_nan: NaN in an input is a missing cell rather than an error.
       dtype: the type in the batch; None: whole numbers become int32, everything else float32.
-      kind: what a target in the picture is: 'boxes', 'labels', 'mask', 'depth' or 'keypoints', see
-        `mmtl_jax.data.kinds`.
+      kind: what a target in the picture is: 'boxes', 'labels', 'crowd', 'mask', 'depth' or 'keypoints',
+        see `mmtl_jax.data.kinds`.
     """
 
     path: str
@@ -264,10 +264,11 @@ def _field(path: str, spec: Mapping[str, Any]) -> Field:
         return Field(path, **spec)
     if kind not in KINDS or path.startswith('inputs/'):
         raise ValueError(f'{path}: kind must be one of {list(KINDS)}, and only targets have one, got {kind!r}.')
-    return Field(path, **{'ragged': KINDS[kind], **spec, 'kind': kind})
+    flags = {'dtype': 'bool'} if kind == 'crowd' else {}
+    return Field(path, **{'ragged': KINDS[kind], **flags, **spec, 'kind': kind})
 
 
-NAMED_KINDS = ('boxes', 'labels', 'keypoints')
+NAMED_KINDS = ('boxes', 'labels', 'crowd', 'keypoints')
 FIELD_OPTIONS = {field.name for field in dataclasses.fields(Field)} - {'path'}
 
 

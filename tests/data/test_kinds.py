@@ -8,7 +8,11 @@ from mmtl_jax.core.types import Ragged
 
 SIZE = (6, 8)
 TARGETS = {
-    'detection': {'boxes': 'objects/bbox', 'labels': {'key': 'objects/label', 'num_classes': 4}},
+    'detection': {
+        'boxes': 'objects/bbox',
+        'labels': {'key': 'objects/label', 'num_classes': 4},
+        'crowd': 'objects/is_crowd',
+    },
     'segmentation': {'key': 'mask', 'kind': 'mask', 'num_classes': 4},
     'depth': {'key': 'depth', 'kind': 'depth'},
     'pose': {'key': 'keypoints', 'kind': 'keypoints'},
@@ -21,6 +25,7 @@ def example(name='scene', boxes=((0.1, 0.2, 0.5, 0.9),), labels=(3,), **changes)
     depth = np.full(SIZE, 1.5, np.float16)
     depth[0, 0] = np.nan
     objects = {'bbox': np.array(boxes, np.float32).reshape(-1, 4), 'label': np.array(labels, np.int64)}
+    objects['is_crowd'] = np.arange(len(objects['bbox'])) % 2 == 1
     keypoints = np.array([[0.5, 0.25, 2], [7.0, 0, 0]], np.float32)
     image = np.zeros((*SIZE, 3), np.uint8)
     return {'image': image, 'objects': objects, 'mask': mask, 'depth': depth, 'keypoints': keypoints, **changes} | {
@@ -47,6 +52,10 @@ def test_a_batch_of_every_kind():
     np.testing.assert_array_equal(labels.mask, boxes.mask)
     np.testing.assert_array_equal(labels.values[2, :3], [0, 1, 2])
     assert labels.values.dtype == np.int32
+    crowd = batch.targets['detection']['crowd']
+    assert crowd.values.dtype == np.bool_
+    np.testing.assert_array_equal(crowd.values[2, :3], [False, True, False])
+    np.testing.assert_array_equal(crowd.mask, boxes.mask)
     # A picture without objects is labelled: it has none.
     np.testing.assert_array_equal(batch.labelled['detection'], [True, True, True, False])
     mask = batch.targets['segmentation']
@@ -82,7 +91,7 @@ BAD = [
     ({'boxes': [[0.2, np.nan, 0.4, 0.4]]}, r"'detection/boxes' \(key 'objects/bbox'\) holds NaN"),
     ({'labels': (4,)}, r"'detection/labels' \(key 'objects/label'\) is 4 somewhere, expected 0 to 3"),
     ({'labels': (-2,)}, 'is -2 somewhere, expected 0 to 3'),
-    ({'labels': (1, 2)}, "'detection/labels' has 2 labels for 1 boxes; expected one for each"),
+    ({'labels': (1, 2)}, "'detection/labels' has 2 entries for 1 boxes; expected one for each"),
     ({'mask': np.zeros((5, 8, 1), np.uint8)}, r"'segmentation' \(mask\) has 5 x 8 pixels, its picture has 6 x 8"),
     ({'depth': np.ones((3, 4), np.float32)}, r"'depth' \(depth\) has 3 x 4 pixels, its picture has 6 x 8"),
     ({'mask': np.full(SIZE, 4, np.uint8)}, r"'segmentation' \(key 'mask'\) is 4 somewhere, expected 0 to 3 .*255 in"),
