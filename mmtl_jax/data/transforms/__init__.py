@@ -14,6 +14,7 @@ from mmtl_jax.data.transforms.audio import (
     to_waveform,
     whisper_log_mel,
 )
+from mmtl_jax.data.transforms.canvas import place_on_canvas
 from mmtl_jax.data.transforms.corruptions_audio import audio_dropout, audio_masks, audio_snr
 from mmtl_jax.data.transforms.corruptions_image import (
     image_blur,
@@ -71,6 +72,7 @@ __all__ = [
     'multi_hot',
     'normalise_frames',
     'normalise_text',
+    'place_on_canvas',
     'random_affine',
     'random_crop',
     'random_flip',
