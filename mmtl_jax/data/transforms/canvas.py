@@ -32,8 +32,8 @@ def place_on_canvas(
       out: the beginning of the new keys, `<out>/bbox` `[1, 4]` and `<out>/label` `[1]`.
       scale: the least and the largest zoom, as far as the picture still fits.
       noise: how far pixels of the canvas are from its colour at most.
-      seed: None draws anew on each visit, for `augment`. With a number the place is a function of it and the picture, for
-        `steps` and `eval_steps`, which must not be random.
+      seed: None draws anew on each visit, for `augment`. With a number the place is a function of it and the picture,
+        for `steps` and `eval_steps`, which must not be random.
 
     Raises:
       ValueError: a size below 1, or a zoom that is not positive.

@@ -212,14 +212,14 @@ def _move_planes(
     columns = np.floor(back[0, 0] * x + back[0, 1] * y + back[0, 2]).astype(int)
     rows = np.floor(back[1, 0] * x + back[1, 1] * y + back[1, 2]).astype(int)
     inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    rows, columns = np.where(inside, rows, 0), np.where(inside, columns, 0)
-    moved = {}
+    # One number for each pixel is much faster to look up than two.
+    places, outside, moved = np.where(inside, rows * width + columns, 0), ~inside, {}
     for key, plane in planes.items():
-        value = _outside(key, plane, layers)
-        found = plane[rows, columns]
+        found = plane.reshape(height * width, *plane.shape[2:])[places]
         if key in layers.depths and zoom != 1.0:
             found = (found / zoom).astype(plane.dtype if plane.dtype.kind == 'f' else np.float32)
-        moved[key] = np.where(inside.reshape(inside.shape + (1,) * (found.ndim - 2)), found, found.dtype.type(value))
+        found[outside] = _outside(key, plane, layers)
+        moved[key] = found
     return moved
 
 
