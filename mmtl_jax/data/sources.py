@@ -270,7 +270,8 @@ def _from_function(name: str, split: str, arguments: Mapping[str, Any]) -> Sourc
 
 def _inner(feature: tfds.features.FeatureConnector) -> Any:
     """Returns the features by name where a feature, or each entry of a list of them, has several, else the feature."""
-    inside = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
+    listed = isinstance(feature, tfds.features.Sequence) and not isinstance(feature, tfds.features.Dataset)
+    inside = feature.feature if listed else feature
     if not isinstance(inside, tfds.features.FeaturesDict):
         return feature
     return {name: _inner(entry) for name, entry in inside.items()}

@@ -107,6 +107,30 @@ def test_what_cannot_be_prepared(error, message, monkeypatch):
         data.load_source('digits', 'train')
 
 
+def test_what_is_nested_is_reached_by_a_path():
+    inner = {'bbox': tfds.features.BBoxFeature(), 'note': tfds.features.Text()}
+    features = {
+        'plain': tfds.features.Tensor(shape=(2,), dtype=np.int32),
+        'objects': tfds.features.Sequence({**inner, 'parts': inner}),
+        'numbers': tfds.features.Sequence(np.int64),
+        'ragged': tfds.features.Sequence(tfds.features.Sequence(np.int64)),
+        # Is read one by one, not as arrays.
+        'steps': tfds.features.Dataset({'action': np.int64}),
+    }
+    found = sources.flatten(
+        {key: sources._inner(feature) for key, feature in tfds.features.FeaturesDict(features).items()}
+    )
+    nested = {'objects/bbox', 'objects/note', 'objects/parts/bbox', 'objects/parts/note'}
+    assert set(found) == {'plain', *nested, 'numbers', 'ragged', 'steps'}
+    assert sources._stacked([], found['objects/bbox']).shape == (0, 4)
+    assert sources._stacked([1, 2], found['numbers']).dtype == np.int64
+    assert sources._stacked(['a'], found['objects/note']) == ['a']
+    assert sources._stacked([[1], [2, 3]], found['ragged']) == [[1], [2, 3]]
+    source = data.SequenceSource([{'id': 'a', 'objects': {'bbox': np.zeros((1, 4))}}])
+    assert source.keys == ('id', 'objects/bbox')
+    assert source.select(['objects/bbox'])[0].keys() == {'objects/bbox'}
+
+
 def test_bytes_that_are_no_text_stay_bytes():
     assert sources._decode_text(b'\xff\xfe') == b'\xff\xfe'
     assert sources._decode_text(np.array([b'a', b'b'], object)) == ['a', 'b']

@@ -1,5 +1,6 @@
 """The data set `stamp_scenes`, on a generated miniature of the stamps; the real one is marked `download`."""
 
+import pathlib
 import types
 
 import numpy as np
@@ -223,7 +224,7 @@ def test_without_any_sprite_one_sentence_says_so(package, tmp_path, monkeypatch)
 
 @pytest.mark.download
 def test_the_real_sprites():
-    downloads = tfds.builder('stamps').data_path.parents[2] / 'downloads'
+    downloads = pathlib.Path(tfds.builder('stamps').data_dir_root) / 'downloads'
     sprites = read_sprites(stamps_package.obtain(downloads / 'stamps', downloads / 'manual'), 96)
     assert {split: len(members) for split, members in sprites.items()} == {'train': 653, 'validation': 96, 'test': 188}
     assert all(len(by_category(members)) == 12 for members in sprites.values())
