@@ -19,6 +19,7 @@ from mmtl_jax.training.conflicts import GRADIENTS
 from mmtl_jax.training.gradient import Jacobian
 from mmtl_jax.training.inputs import Inputs
 from mmtl_jax.training.loop import Settings
+from mmtl_jax.training.modulation import MODALITIES, OGMGE, compared_tasks
 from mmtl_jax.training.optimizer import make_optimizer, make_schedule
 from mmtl_jax.training.selection import higher_is_better
 
@@ -79,6 +80,7 @@ class Experiment:
     records: dict[str, Any]
     balancer: balancing.Balancer
     jacobian: Jacobian
+    ogm_ge: OGMGE | None
     schedule: optax.Schedule
     optimizer: optax.GradientTransformation
     average_decay: float | None
@@ -160,6 +162,7 @@ def from_config(
         records={name: start.record for name, start in starting.items() if start.record},
         balancer=balancer,
         jacobian=jacobian,
+        ogm_ge=_ogm_ge(values['balancing'], task_list, values['encoders']),
         schedule=schedule,
         optimizer=optimizer,
         average_decay=average_decay,
@@ -223,8 +226,9 @@ def _check_names(values: Mapping[str, Any]) -> None:
     split = next((name for name in values['tasks'] if '/' in name), None)
     if split is not None:
         raise ValueError(f"the task {split!r} has a '/' in its name, which divides task and metric; rename it.")
-    if GRADIENTS in values['tasks']:
-        raise ValueError(f'a task cannot be called {GRADIENTS!r}; that name stands for what is recorded of all tasks.')
+    for taken in (GRADIENTS, MODALITIES):
+        if taken in values['tasks']:
+            raise ValueError(f'a task cannot be called {taken!r}; that name stands for what is recorded of them all.')
 
 
 def _check_splits(balancer: balancing.Balancer, batch_size: int) -> None:
@@ -338,7 +342,19 @@ def _balancing(spec: Mapping[str, Any] | str, names: list[str]) -> tuple[balanci
     """Builds a balancer, and what is said of the gradients that it needs."""
     spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
     options = {field.name: spec.pop(field.name) for field in dataclasses.fields(Jacobian) if field.name in spec}
+    spec.pop('ogm_ge', None)
     return build(_in_task_order(spec, names), balancing), Jacobian(**options)
+
+
+def _ogm_ge(spec: Mapping[str, Any] | str, task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> OGMGE | None:
+    """Builds what balances the modalities, None where nothing does."""
+    arguments = spec.get('ogm_ge') if isinstance(spec, Mapping) else None
+    if arguments is None:
+        return None
+    check_arguments('balancing.ogm_ge', OGMGE, arguments)
+    options = OGMGE(**arguments)
+    compared_tasks(options, task_list, modalities)
+    return options
 
 
 def _in_task_order(spec: Mapping[str, Any], names: list[str]) -> dict[str, Any]:

@@ -81,6 +81,27 @@ class MultiModalMultiTask(nn.Module):
         Raises:
           ValueError: the batch lacks a modality that has an encoder, or fusion and sharing an objective that is read.
         """
+        encoded = self._encoded(batch, train=train)
+        read = self._single(encoded)
+        if any(is_fused(name) for name in self.reads.values()):
+            if train and any(self.modality_dropout.values()):
+                encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
+            read |= select_fused(self.fusion(encoded, train=train), self.reads, objectives_of(self.sharing))
+        return read
+
+    def predict_alone(self, batch: Batch, *, train: bool) -> dict[str, dict[str, PyTree]]:
+        """Returns modality -> {task: predictions}, where the fusion has this modality alone; the encoders run once."""
+        encoded = self._encoded(batch, train=train)
+        absent = jnp.zeros_like(batch.real)
+        found = {}
+        for modality in encoded:
+            alone = {name: one if name == modality else mask_absent(one, absent) for name, one in encoded.items()}
+            fused = select_fused(self.fusion(alone, train=train), self.reads, objectives_of(self.sharing))
+            found[modality] = self.predict({**self._single(encoded), **fused}, train=train)
+        return found
+
+    def _encoded(self, batch: Batch, *, train: bool) -> dict[str, Features]:
+        """Returns modality -> what its encoder makes of it, nothing where it is absent."""
         missing = sorted({*self.encoders} - ({*batch.inputs} & {*batch.present}))
         if missing:
             raise ValueError(
@@ -88,17 +109,15 @@ class MultiModalMultiTask(nn.Module):
             )
         # Before the encoders for the sake of their gradients, where 0 times NaN is NaN; after them for their biases.
         inputs = {modality: mask_absent(batch.inputs[modality], batch.present[modality]) for modality in self.encoders}
-        encoded = {
+        return {
             modality: mask_absent(features, batch.present[modality])
             for modality, features in self._encode(inputs, train=train).items()
         }
+
+    def _single(self, encoded: Mapping[str, Features]) -> dict[str, Features]:
+        """Returns what tasks read before fusion."""
         single = {modality for read in self.reads.values() for modality in modalities_of(read)}
-        read = {modality: encoded[modality] for modality in encoded if modality in single}
-        if any(is_fused(name) for name in self.reads.values()):
-            if train and any(self.modality_dropout.values()):
-                encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
-            read |= select_fused(self.fusion(encoded, train=train), self.reads, objectives_of(self.sharing))
-        return read
+        return {modality: encoded[modality] for modality in encoded if modality in single}
 
     def predict(self, z: Mapping[str, Features | Array], *, train: bool) -> dict[str, PyTree]:
         """Returns `{task: predictions}` for what `features` returned."""

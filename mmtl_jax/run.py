@@ -17,6 +17,7 @@ from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
 from mmtl_jax.training.gradient import make_gradient, make_measure
 from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import make_mesh, replicated, split
+from mmtl_jax.training.modulation import with_modulation
 from mmtl_jax.training.run_directory import METRICS
 from mmtl_jax.training.selection import higher_is_better, selection_value
 from mmtl_jax.training.state import TrainState, init_state
@@ -148,6 +149,9 @@ def open_run(experiment: Experiment) -> Run:
     mesh = make_mesh(devices.num_devices, batch_size=experiment.inputs.batch_size)
     whole = replicated(mesh)
     model, tasks, balancer, jacobian = experiment.model, experiment.tasks, experiment.balancer, experiment.jacobian
+    gradient = make_gradient(model, tasks, balancer, jacobian)
+    if experiment.ogm_ge is not None:
+        gradient = with_modulation(gradient, model, tasks, experiment.ogm_ge)
     update = make_update(
         tasks,
         experiment.optimizer,
@@ -162,7 +166,7 @@ def open_run(experiment: Experiment) -> Run:
     return Run(
         experiment,
         mesh,
-        CompiledByShape(make_gradient(model, tasks, balancer, jacobian), out_shardings=whole),
+        CompiledByShape(gradient, out_shardings=whole),
         CompiledByShape(update, donate_argnums=0, out_shardings=whole),
         look_back,
         measure,

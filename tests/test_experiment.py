@@ -7,6 +7,7 @@ from configs import synthetic
 from mmtl_jax import fusion
 from mmtl_jax.balancing import Signals
 from mmtl_jax.experiment import SECTIONS, from_config, plain_config
+from mmtl_jax.training.modulation import OGMGE
 from tests.configs import tiny
 
 
@@ -183,3 +184,15 @@ def test_an_optimizer_needs_its_name_and_rate():
     values = {**tiny_values(), 'optimizer': {'name': 'adam'}}
     with pytest.raises(ValueError, match=r"'optimizer' needs 'name' and 'learning_rate', got \['name'\]"):
         from_config(values)
+
+
+def test_modalities_are_balanced_where_the_config_says_so():
+    balanced = {'name': 'equal', 'ogm_ge': {'alpha': 0.3, 'tasks': ('kind',)}}
+    assert from_config(tiny_values(balancing=balanced)).ogm_ge == OGMGE(alpha=0.3, tasks=('kind',))
+    assert from_config(tiny_values()).ogm_ge is None
+    balanced['ogm_ge'] = {'alhpa': 0.3}
+    with pytest.raises(ValueError, match=r"balancing.ogm_ge has no argument 'alhpa'; did you mean 'alpha'"):
+        from_config(tiny_values(balancing=balanced))
+    balanced['ogm_ge'] = {'tasks': ('size',)}
+    with pytest.raises(ValueError, match=r"names 'size'; it goes by tasks that read the fused features.*\['kind'\]"):
+        from_config(tiny_values(balancing=balanced))

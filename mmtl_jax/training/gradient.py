@@ -74,6 +74,7 @@ class Outcome:
       bad: `[T + 1]` bool, the task, and last the whole step, sat out because something was not finite.
       balancer: the balancer's state after the step.
       variables: the model's non-parameter collections after the step.
+      recorded: name in `metrics.jsonl` -> a number of this step.
     """
 
     losses: Array
@@ -85,6 +86,7 @@ class Outcome:
     bad: Array
     balancer: PyTree
     variables: PyTree
+    recorded: dict[str, Array] = struct.field(default_factory=dict)
 
 
 @struct.dataclass

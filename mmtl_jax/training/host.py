@@ -43,6 +43,8 @@ class Host:
                 for metric, (total, number) in measures['metrics'][task.name].items():
                     self._add(f'{task.name}/{metric}', float(total), float(number))
         self._add('grad_norm', float(measures['grad_norm']), 1.0)
+        for name, value in measures['recorded'].items():
+            self._add(name, float(value), 1.0)
         self.skipped += int(measures['bad'][-1])
         if measures['gramian'] is not None:
             self.account_gradients(measures, tasks)

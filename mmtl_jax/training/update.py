@@ -72,6 +72,7 @@ def make_update(
             'metrics': outcome.metrics,
             'grad_norm': jnp.where(finite, optax.tree.norm(gradients), 0.0),
             'bad': outcome.bad,
+            'recorded': outcome.recorded,
         }
 
     return update

@@ -22,6 +22,7 @@ def measures(losses, counts, *, bad=(False, False, False)):
         'metrics': {'kind': {'accuracy': (counts[0], counts[0])}, 'size': {'mae': (math.nan, 0.0)}},
         'grad_norm': np.array(2.0),
         'bad': np.array(bad),
+        'recorded': {'modalities/text/ratio': np.array(2.0 * losses[0])},
     }
 
 
@@ -32,6 +33,7 @@ def test_a_line_is_the_mean_over_rows_not_over_steps():
     line = host.flush()
     assert line['kind/loss'] == (6 * 1.0 + 2 * 3.0) / 8
     assert line['kind/accuracy'] == 1.0
+    assert line['modalities/text/ratio'] == 4.0, 'the mean over the steps'
     assert (line['size/weight'], line['grad_norm'], line['skipped_steps']) == (0.5, 2.0, 0.0)
     assert 'size/loss' not in line, 'no row had a label'
     assert 'size/mae' not in line

@@ -62,6 +62,7 @@ def step_with(bad_from=math.inf):
             'metrics': {'kind': {}, 'size': {}},
             'grad_norm': np.float32(1),
             'bad': bad,
+            'recorded': {},
         }
         params = {'sum': state.params['sum'] + number}
         return state.replace(step=state.step + 1, params=params, bad_run=jnp.where(bad, state.bad_run + 1, 0)), measures
