@@ -17,6 +17,7 @@ import numpy as np
 # kind -> whether its rows have different lengths.
 KINDS = {'boxes': True, 'labels': True, 'crowd': True, 'mask': False, 'depth': False, 'keypoints': False}
 IN_PLANE = ('mask', 'depth')
+PLACED = (*IN_PLANE, 'boxes', 'keypoints')
 FOR_EACH_BOX = {'labels': np.int32, 'crowd': np.bool_}
 IGNORED = -1
 # In masks of bytes, as Cityscapes and PASCAL VOC have it.

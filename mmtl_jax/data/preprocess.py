@@ -9,7 +9,7 @@ import numpy as np
 
 from mmtl_jax.core.build import build
 from mmtl_jax.data import transforms
-from mmtl_jax.data.kinds import KINDS, check_kind, check_together, of_kind
+from mmtl_jax.data.kinds import KINDS, PLACED, check_kind, check_together, of_kind
 from mmtl_jax.data.sources import ID_KEYS, Source
 from mmtl_jax.data.transforms.base import Example, Transform, as_transform, is_missing, is_random
 
@@ -233,7 +233,30 @@ def build_preprocess(
     fields = [*_fields('inputs', inputs), *_fields('targets', targets)]
     if not inputs:
         raise ValueError('inputs is empty: name at least one modality and the key that feeds it.')
+    for later in ('augment', 'eval_steps'):
+        _check_moves((*built['steps'], *built[later]), [field for field in fields if field.kind in PLACED])
     return Preprocess(fields=tuple(fields), **built)
+
+
+def _check_moves(steps: Sequence[Callable[..., Example]], placed: Sequence[Field]) -> None:
+    """Raises a `ValueError` if a step moves a picture and leaves behind a target that lies in it."""
+    for place, step in enumerate(steps):
+        if not isinstance(step, Transform) or not step.moves:
+            continue
+        for field in placed:
+            # What is only made later, together with the picture, has nothing to be moved.
+            made_later = any(
+                isinstance(later, Transform)
+                and field.key in set(later.writes) - set(later.reads)
+                and set(later.writes) & set(step.writes)
+                for later in steps[place + 1 :]
+            )
+            if field.key not in step.writes and not made_later:
+                raise ValueError(
+                    f'{step.name!r} moves the picture and leaves the {field.words} (key {field.key!r}) where it was; '
+                    'name that key among the layers of resize_with_padding, random_spatial, random_spatial_crop or '
+                    'mosaic, and use them in place of the steps that move a picture alone.'
+                )
 
 
 def _fields(path: str, specs: Mapping[str, Any]) -> Iterable[Field]:

@@ -120,6 +120,47 @@ def test_bad_targets_are_skipped_and_counted():
     loader.close()
 
 
+LAYERS = {'masks': ('mask',), 'boxes': 'objects/bbox', 'keypoints': 'keypoints', 'depths': ('depth',)}
+
+
+def build(*steps, stage='augment', targets=TARGETS):
+    return data.build_preprocess(inputs={'image': 'image'}, targets=targets, **{stage: steps})
+
+
+@pytest.mark.parametrize(
+    ('spec', 'left_behind'),
+    [
+        ({'name': 'random_flip', 'key': 'image'}, 'detection/boxes'),
+        ({'name': 'random_affine', 'key': 'image'}, 'detection/boxes'),
+        ({'name': 'random_crop', 'key': 'image', 'size': 4}, 'detection/boxes'),
+        ({'name': 'random_resized_crop', 'key': 'image', 'size': 4}, 'detection/boxes'),
+        ({'name': 'random_spatial', 'layers': {**LAYERS, 'masks': ()}}, 'segmentation'),
+        ({'name': 'random_spatial_crop', 'size': 4, 'layers': {**LAYERS, 'depths': ()}}, 'depth'),
+        ({'name': 'random_spatial', 'layers': {**LAYERS, 'keypoints': None}}, 'pose'),
+    ],
+)
+def test_no_step_moves_a_picture_away_from_its_targets(spec, left_behind):
+    with pytest.raises(ValueError, match=f"'{spec['name']}' moves the picture and leaves the target '{left_behind}'"):
+        build(spec)
+    build(spec, targets={'detection': {'labels': 'objects/label'}})
+
+
+def test_deterministic_steps_may_not_do_so_either():
+    for stage, spec in (('steps', {'name': 'resize', 'size': 4}), ('eval_steps', {'name': 'centre_crop', 'size': 4})):
+        with pytest.raises(ValueError, match=f"'{spec['name']}' moves the picture and leaves"):
+            build({**spec, 'key': 'image'}, stage=stage)
+    build({'name': 'resize', 'size': 4, 'key': 'image', 'edge': 'both'}, stage='steps')
+    build({'name': 'random_spatial', 'layers': LAYERS}, {'name': 'colour_jitter', 'key': 'image'})
+
+
+def test_a_picture_may_move_before_it_gets_its_place():
+    flip, canvas = {'name': 'random_flip', 'key': 'image'}, {'name': 'place_on_canvas', 'key': 'image', 'size': 40}
+    targets = {'detection': {'boxes': 'objects/bbox', 'labels': 'objects/label'}}
+    build(flip, canvas, targets=targets)
+    with pytest.raises(ValueError, match="'random_flip' moves the picture and leaves the target 'detection/boxes'"):
+        build(canvas, flip, targets=targets)
+
+
 def test_unknown_kinds():
     with pytest.raises(ValueError, match=r"targets/depth: kind must be one of \['boxes', .*got 'detph'"):
         prepare(example(), depth={'key': 'depth', 'kind': 'detph'})

@@ -25,6 +25,7 @@ class Transform:
       growth: how many times longer the written sequences can become; the length buckets allow for it.
       partners: `apply` also takes `draw(rng) -> example`, which gives another example of the data set as it is before
         `augment`, or None where there is no data set; only with `random`.
+      moves: things in a picture are elsewhere afterwards; boxes and masks must be among `writes`, or they are wrong.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Transform:
     random: bool = False
     growth: float = 1.0
     partners: bool = False
+    moves: bool = False
 
     def __call__(
         self,
@@ -55,6 +57,7 @@ def on_key(
     *,
     random: bool = False,
     growth: float = 1.0,
+    moves: bool = False,
 ) -> Transform:
     """Returns a transform that sets `out` (default: `key`) to `function(value of key)`; missing stays missing."""
     out = out or key
@@ -63,7 +66,7 @@ def on_key(
         value = example.get(key)
         return {**example, out: None if is_missing(value) else function(value, *rng)}
 
-    return Transform(name, apply, reads=(key,), writes=(out,), random=random, growth=growth)
+    return Transform(name, apply, reads=(key,), writes=(out,), random=random, growth=growth, moves=moves)
 
 
 def as_transform(function: Callable[..., Example], name: str) -> Callable[..., Example]:

@@ -62,5 +62,5 @@ def place_on_canvas(
 
     reads, writes = (key,) if label is None else (key, label), (key, boxes, labels)
     if seed is None:
-        return Transform('place_on_canvas', place, reads=reads, writes=writes, random=True)
-    return Transform('place_on_canvas', lambda example: place(example, None), reads=reads, writes=writes)
+        return Transform('place_on_canvas', place, reads=reads, writes=writes, random=True, moves=True)
+    return Transform('place_on_canvas', lambda example: place(example, None), reads=reads, writes=writes, moves=True)

@@ -65,7 +65,8 @@ def resize(
         canvas[top : top + inner[0], left : left + inner[1]] = scaled
         return canvas
 
-    return on_key('resize', function, key)
+    # Without padding every place stays where it was, as a share of the sides.
+    return on_key('resize', function, key, moves=edge == 'longer' and square)
 
 
 def centre_crop(key: str, size: int) -> Transform:
@@ -75,7 +76,7 @@ def centre_crop(key: str, size: int) -> Transform:
         top, left = _room('centre_crop', image, size)
         return image[top // 2 : top // 2 + size, left // 2 : left // 2 + size]
 
-    return on_key('centre_crop', function, key)
+    return on_key('centre_crop', function, key, moves=True)
 
 
 def random_crop(key: str, size: int, *, pad: int = 0, fill: int = 255) -> Transform:
@@ -92,7 +93,7 @@ def random_crop(key: str, size: int, *, pad: int = 0, fill: int = 255) -> Transf
         canvas[rows[1], columns[1]] = image[rows[0], columns[0]]
         return canvas
 
-    return on_key('random_crop', function, key, random=True)
+    return on_key('random_crop', function, key, random=True, moves=True)
 
 
 def random_resized_crop(
@@ -121,7 +122,7 @@ def random_resized_crop(
         box = (left, top, left + crop_width, top + crop_height)
         return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
 
-    return on_key('random_resized_crop', function, key, random=True)
+    return on_key('random_resized_crop', function, key, random=True, moves=True)
 
 
 def random_flip(key: str, *, rate: float = 0.5, unless: str | None = None) -> Transform:
@@ -142,7 +143,7 @@ def random_flip(key: str, *, rate: float = 0.5, unless: str | None = None) -> Tr
         return {**example, key: image[:, ::-1]}
 
     reads = (key,) if unless is None else (key, unless)
-    return Transform('random_flip', apply, reads=reads, writes=(key,), random=True)
+    return Transform('random_flip', apply, reads=reads, writes=(key,), random=True, moves=True)
 
 
 def colour_jitter(key: str, *, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> Transform:
@@ -200,7 +201,7 @@ def random_affine(
         )
         return np.asarray(moved)
 
-    return on_key('random_affine', function, key, random=True)
+    return on_key('random_affine', function, key, random=True, moves=True)
 
 
 def to_float(key: str) -> Transform:

@@ -67,7 +67,9 @@ def mosaic(
         return {**example, **join(parts, layers, quarters, size)}
 
     growth = 4.0 if rate else 1.0
-    return Transform('mosaic', apply, reads=layers.keys, writes=layers.keys, random=True, growth=growth, partners=True)
+    return Transform(
+        'mosaic', apply, reads=layers.keys, writes=layers.keys, random=True, growth=growth, partners=True, moves=True
+    )
 
 
 def window_like(

@@ -65,7 +65,7 @@ def random_spatial(
         return move(example, layers, matrix, (height, width), fill=fill, min_visible=min_visible, zoom=zoom)
 
     reads = layers.keys if unless is None else (*layers.keys, unless)
-    return Transform('random_spatial', apply, reads=reads, writes=layers.keys, random=True)
+    return Transform('random_spatial', apply, reads=reads, writes=layers.keys, random=True, moves=True)
 
 
 def affine(*, mirrored: bool = False, zoom: float = 1.0, slant: float = 0.0, angle: float = 0.0) -> np.ndarray:
@@ -112,7 +112,7 @@ def random_spatial_crop(
                 break
         return cropped
 
-    return Transform('random_spatial_crop', apply, reads=layers.keys, writes=layers.keys, random=True)
+    return Transform('random_spatial_crop', apply, reads=layers.keys, writes=layers.keys, random=True, moves=True)
 
 
 def resize_with_padding(layers: Mapping[str, Any] | Layers, size: int | Sequence[int], *, fill: int = 255) -> Transform:
@@ -148,7 +148,7 @@ def resize_with_padding(layers: Mapping[str, Any] | Layers, size: int | Sequence
         matrix = scaling(inner[1] / image.shape[1], inner[0] / image.shape[0], left, top)
         return move(example, layers, matrix, size, picture=canvas, min_visible=0.0)
 
-    return Transform('resize_with_padding', apply, reads=layers.keys, writes=layers.keys)
+    return Transform('resize_with_padding', apply, reads=layers.keys, writes=layers.keys, moves=True)
 
 
 def cut(
