@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 from PIL import Image
 
 from mmtl_jax.core.build import check_arguments
@@ -29,6 +30,8 @@ class Layers:
       masks: class masks, `[h, w]` or `[h, w, 1]`; what comes into view is ignored, 255 in bytes, else -1.
       instances: an instance mask: n where the object of box number n - 1 is, 0 elsewhere.
       boxes: `[n, 4]`: ymin, xmin, ymax, xmax as shares of the sides.
+      tight: boxes are drawn anew around what the instance mask shows of their objects, rather than around their moved
+        corners, which leaves room where they are turned or cut off; those of which it shows nothing are dropped.
       with_boxes: lists with one entry for each box, such as labels; boxes are dropped together with their entries.
       keypoints: `[k, 3]`: y, x as shares of the sides, and visibility; what leaves the picture gets visibility 0.
       keypoint_pairs: numbers of the keypoints that change places where the picture is mirrored, such as the two eyes.
@@ -39,6 +42,7 @@ class Layers:
     masks: tuple[str, ...] = ()
     instances: str | None = None
     boxes: str | None = None
+    tight: bool = False
     with_boxes: tuple[str, ...] = ()
     keypoints: str | None = None
     keypoint_pairs: tuple[tuple[int, int], ...] = ()
@@ -68,6 +72,8 @@ def as_layers(name: str, layers: Mapping[str, Any] | Layers) -> Layers:
     for field in ('masks', 'with_boxes', 'depths'):
         if isinstance(layers.get(field, ()), str):
             raise ValueError(f'the layers of {name}: {field} are several keys, write ({layers[field]!r},).')
+    if layers.get('tight') and not (layers.get('instances') and layers.get('boxes')):
+        raise ValueError(f'the layers of {name}: tight boxes need both boxes and instances, got {dict(layers)}.')
     pairs = tuple(tuple(pair) for pair in layers.get('keypoint_pairs', ()))
     several = {field: tuple(layers[field]) for field in ('masks', 'with_boxes', 'depths') if field in layers}
     return Layers(**{**layers, **several, 'keypoint_pairs': pairs})
@@ -130,6 +136,9 @@ def move(
     boxes = example.get(layers.boxes)
     if boxes is not None:
         new, kept = move_boxes(boxes, old.shape[:2], matrix, size, min_visible)
+        if layers.tight and layers.instances in moved:
+            new, seen = boxes_around(renumber(moved[layers.instances], kept), len(new))
+            kept = kept[seen]
         moved[layers.boxes] = new
         moved |= {key: np.asarray(example[key])[kept] for key in layers.with_boxes if example.get(key) is not None}
         if layers.instances in moved:
@@ -156,6 +165,15 @@ def move_boxes(
     kept = np.flatnonzero((left > NOTHING) & (left >= min_visible * area))
     moved = np.concatenate([(low / bounds)[:, ::-1], (high / bounds)[:, ::-1]], axis=1)
     return moved[kept].astype(np.float32), kept
+
+
+def boxes_around(instances: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the boxes of the instances 1 to `number` that are in a mask, and their numbers counted from 0."""
+    height, width = instances.shape[:2]
+    found = scipy.ndimage.find_objects(instances.reshape(height, width).astype(np.int32), max_label=number)
+    edges = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in filter(None, found)]
+    seen = np.flatnonzero([place is not None for place in found])
+    return (np.array(edges, np.float32).reshape(-1, 4) / (height, width, height, width)).astype(np.float32), seen
 
 
 def move_keypoints(

@@ -6,7 +6,7 @@ import pytest
 from mmtl_jax.core.build import build
 from mmtl_jax.data import transforms
 from mmtl_jax.data.transforms.base import is_random
-from mmtl_jax.data.transforms.layers import Layers, move, move_boxes, move_keypoints, renumber
+from mmtl_jax.data.transforms.layers import Layers, boxes_around, move, move_boxes, move_keypoints, renumber
 from mmtl_jax.data.transforms.spatial import affine, scaling
 from tests.data.transforms.scenes import LAYERS, check_agreement, scene
 
@@ -14,7 +14,7 @@ STILL = {'degrees': 0.0, 'shear': 0.0, 'scale': (1.0, 1.0), 'translate': 0.0, 'f
 
 
 def run(name, example, seed=0, **options):
-    step = build({'name': name, 'layers': LAYERS, **options}, transforms)
+    step = build({'name': name, 'layers': LAYERS} | options, transforms)
     return step(example, np.random.default_rng(seed)) if is_random(step) else step(example)
 
 
@@ -97,6 +97,28 @@ def test_crops_agree_and_keep_a_box(seed):
     assert moved['image'].shape == (50, 70, 3)
     assert len(moved['objects/bbox']) > 0
     check_agreement(moved, slack=1.0)
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_tight_boxes_are_those_of_the_instances(seed):
+    options = {'degrees': 40.0, 'shear': 15.0, 'scale': (0.7, 1.3), 'translate': 0.2}
+    moved = run('random_spatial', scene(seed=seed), seed, layers={**LAYERS, 'tight': True}, **options)
+    check_agreement(moved, slack=1e-4)  # float32
+    loose = run('random_spatial', scene(seed=seed), seed, **options)
+    assert set(moved['objects/label']) <= set(loose['objects/label'])
+    np.testing.assert_array_equal(moved['image'], loose['image'])
+
+
+def test_boxes_of_which_nothing_is_seen_are_dropped():
+    instances = np.zeros((8, 10, 1), np.uint8)
+    instances[2:4, 5:10] = 3
+    instances[7, 0] = 1
+    boxes, seen = boxes_around(instances, 3)
+    np.testing.assert_allclose(boxes, [[7 / 8, 0, 1, 0.1], [0.25, 0.5, 0.5, 1]], atol=1e-6)
+    np.testing.assert_array_equal(seen, [0, 2])
+    none, seen = boxes_around(instances[:2], 3)
+    assert none.shape == (0, 4)
+    assert seen.shape == (0,)
 
 
 def test_zoomed_depth_is_nearer():
@@ -191,6 +213,7 @@ def test_layers_that_do_not_fit(changes, message):
     ('spec', 'message'),
     [
         ({'layers': {'boxs': 'b'}}, "the layers of random_spatial has no argument 'boxs'; did you mean 'boxes'"),
+        ({'layers': {'tight': True, 'boxes': 'b'}}, 'random_spatial: tight boxes need both boxes and instances'),
         ({'layers': {'masks': 'mask'}}, r"masks are several keys, write \('mask',\)"),
         ({'scale': (0.0, 1.0)}, r'scale must be the least and the largest zoom, above 0, got \(0.0, 1.0\)'),
         ({'flip': 2.0}, 'random_spatial: flip must be between 0 and 1, got 2.0'),
