@@ -15,6 +15,7 @@ from mmtl_jax.data.layout import Layout
 from mmtl_jax.data.modality_dropout import Drop, make_drop
 from mmtl_jax.data.plan import AUGMENT, DROPOUT, EvalPlan, PlannedBatch, TrainPlan
 from mmtl_jax.data.prepared import PreparedSource
+from mmtl_jax.data.sampling import Sampling
 
 # More batches than any training has; grain wants a length.
 ENDLESS = 1 << 40
@@ -199,6 +200,7 @@ def train_loader(
     seed: int,
     layout: Layout,
     weights: Sequence[float] | None = None,
+    sampling: Sampling | None = None,
     modality_dropout: float | Mapping[str, Any] = 0.0,
     process_index: int = 0,
     process_count: int = 1,
@@ -217,6 +219,7 @@ def train_loader(
       seed: of order, augmentation and modality dropout.
       layout: the shapes, from `make_layout` on the same sources.
       weights: the shares of several sources; None takes their sizes.
+      sampling: how often the rows of rare classes, languages or patterns come; None draws all alike.
       modality_dropout: probability of dropping a modality that is present, for all or by name, or `{'subsets': ...}`;
         see `make_drop`. One is always kept.
       process_index: this process loads the rows `[process_index * n, (process_index + 1) * n)` of each batch, with
@@ -227,12 +230,15 @@ def train_loader(
       prefetch: batches that are kept ready.
 
     Raises:
-      ValueError: fewer rows than a batch, a batch that the processes cannot share, or an unknown modality.
+      ValueError: fewer rows than a batch, a batch that the processes cannot share, an unknown modality, or nothing to
+        sample by.
     """
     sources = _as_tuple(prepared)
     _check_processes(batch_size, process_index, process_count)
     buckets = [layout.assign(source, training=True) for source in sources]
-    plan = TrainPlan(buckets, batch_size=batch_size, seed=seed, weights=weights)
+    groups = None if sampling is None else [sampling.groups(source) for source in sources]
+    power = 0.0 if sampling is None else sampling.power
+    plan = TrainPlan(buckets, batch_size=batch_size, seed=seed, weights=weights, groups=groups, power=power)
     drop = make_drop(modality_dropout, _modalities(layout.fields))
     rows = Rows(sources, plan, layout, seed, drop, process_index, process_count)
     return TrainLoader(rows, ReadOptions(num_threads, num_workers, prefetch))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 # Domains of the random streams, so that no two purposes ever share one.
-ORDER, DRAW, AUGMENT, DROPOUT = range(4)
+ORDER, DRAW, AUGMENT, DROPOUT, SAMPLE, COUNT = range(6)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +26,30 @@ class PlannedBatch:
     bucket: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """Rows that are drawn in an endless order: all of them, shuffled, before one comes again.
+
+    Attributes:
+      rows: their numbers through all sources.
+      mean: how many an epoch draws in the mean over the epochs.
+      key: of its random numbers.
+    """
+
+    rows: np.ndarray
+    mean: float
+    key: tuple[int, ...]
+
+    @property
+    def stride(self) -> int:
+        """The most draws of an epoch, by which its place in the stream moves on."""
+        return int(np.ceil(round(self.mean, DIGITS)))
+
+
+# Of a number of draws; rounding must not make one more or less of it.
+DIGITS = 6
+
+
 class TrainPlan:
     """An endless plan with the same number of batches in every epoch.
 
@@ -34,13 +58,24 @@ class TrainPlan:
     together, as many as do not fill a batch are left out (others in each epoch), and batches are cut inside the length
     buckets; what remains of a bucket moves up into the next longer one. The batches are then shuffled.
 
+    With groups, each group of a source is gone through like that by itself, and has a share of the source's rows. If that
+    is no whole number of rows an epoch, it has one more in some epochs, drawn so that the mean is exact, and passes over
+    one of its rows in the others.
+
     Attributes:
       batch_size: rows of a batch.
       batches_per_epoch: constant.
     """
 
     def __init__(
-        self, buckets: Sequence[np.ndarray], *, batch_size: int, seed: int, weights: Sequence[float] | None = None
+        self,
+        buckets: Sequence[np.ndarray],
+        *,
+        batch_size: int,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        groups: Sequence[np.ndarray] | None = None,
+        power: float = 0.0,
     ):
         """Makes a plan.
 
@@ -50,13 +85,14 @@ class TrainPlan:
           seed: another seed is another order.
           weights: for each source its share of the rows of an epoch; None takes the sizes, so that every row comes
             once an epoch.
+          groups: for each source the group of every row; None draws all rows alike.
+          power: a group of n rows has a share in proportion to n^(1 - power) of its source's rows.
 
         Raises:
           ValueError: there are fewer rows than a batch holds, or the weights are not positive numbers.
         """
         self._sizes = [len(bucket) for bucket in buckets]
         self._buckets = np.concatenate(buckets)
-        self._offsets = np.concatenate([[0], np.cumsum(self._sizes)])
         self._seed = seed
         self.batch_size = batch_size
         total = sum(self._sizes)
@@ -66,6 +102,14 @@ class TrainPlan:
             )
         self._shares = shares(total, self._sizes if weights is None else weights, len(buckets))
         self.batches_per_epoch = total // batch_size
+        self._sampling = None if groups is None else [power, zlib.crc32(np.concatenate(groups).astype('<i8').tobytes())]
+        offsets = np.cumsum([0, *self._sizes[:-1]])
+        self._streams = [
+            [Stream(np.arange(size) + offset, share, (DRAW, source))]
+            if groups is None
+            else group_streams(groups[source], power, offset, share, (SAMPLE, source))
+            for source, (size, offset, share) in enumerate(zip(self._sizes, offsets, self._shares, strict=True))
+        ]
 
     @property
     def description(self) -> dict[str, object]:
@@ -76,6 +120,7 @@ class TrainPlan:
             'sizes': self._sizes,
             'rows_per_epoch': self._shares,
             'checksum of the length buckets': zlib.crc32(self._buckets.astype(np.int32).tobytes()),
+            'power and checksum of the sampled groups': self._sampling,
         }
 
     def __getitem__(self, index: int) -> PlannedBatch:
@@ -86,7 +131,11 @@ class TrainPlan:
     @functools.lru_cache(maxsize=3)  # noqa: B019
     def _epoch(self, epoch: int) -> list[PlannedBatch]:
         """Returns all batches of an epoch."""
-        draws = [self._draw(source, epoch * share, share) for source, share in enumerate(self._shares)]
+        draws = [
+            self._draw(stream, epoch * stream.stride, count)
+            for source, streams in enumerate(self._streams)
+            for stream, count in zip(streams, self._counts(streams, source, epoch), strict=True)
+        ]
         rows, passes = (np.concatenate(parts) for parts in zip(*draws, strict=True))
         rng = np.random.default_rng([self._seed, ORDER, epoch])
         order = rng.permutation(len(rows))[: self.batches_per_epoch * self.batch_size]
@@ -102,17 +151,26 @@ class TrainPlan:
             waiting = waiting[full:]
         return [batches[place] for place in rng.permutation(len(batches))]
 
-    def _draw(self, source: int, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns rows and passes at the places `start : start + count` of a source's endless shuffled stream."""
-        size = self._sizes[source]
+    def _counts(self, streams: Sequence[Stream], source: int, epoch: int) -> list[int]:
+        """Returns how many rows each stream of a source gives in an epoch: its mean, rounded up or down at random.
+
+        One number moves the boundaries of all (systematic sampling), so that the source has its rows in every epoch.
+        """
+        ends = np.round(np.cumsum([stream.mean for stream in streams]), DIGITS)
+        start = np.random.default_rng([self._seed, COUNT, source, epoch]).random()
+        return np.diff(np.floor(ends + start).astype(int), prepend=0).tolist()
+
+    def _draw(self, stream: Stream, start: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows and passes at the places `start : start + count` of a stream."""
+        size = len(stream.rows)
         places = np.arange(start, start + count)
         passes = places // size
         rows = np.empty(count, np.int64)
         for number in np.unique(passes):
             chosen = passes == number
-            order = np.random.default_rng([self._seed, DRAW, source, int(number)]).permutation(size)
-            rows[chosen] = order[places[chosen] % size]
-        return rows + self._offsets[source], passes
+            order = np.random.default_rng([self._seed, *stream.key, int(number)]).permutation(size)
+            rows[chosen] = stream.rows[order[places[chosen] % size]]
+        return rows, passes
 
 
 class EvalPlan:
@@ -132,6 +190,25 @@ class EvalPlan:
 
     def __getitem__(self, index: int) -> PlannedBatch:
         return self._batches[int(index)]
+
+
+def group_streams(groups: np.ndarray, power: float, offset: int, share: int, key: tuple[int, ...]) -> list[Stream]:
+    """Returns a stream for each group of a source, with means in proportion to its size^(1 - power).
+
+    Args:
+      groups: the group of every row.
+      power: 0 as they come, 1 all groups alike.
+      offset: number of the source's first row.
+      share: rows that the source gives in an epoch.
+      key: of the source's random numbers.
+    """
+    names, counts = np.unique(groups, return_counts=True)
+    weights = counts.astype(np.float64) ** (1.0 - power)
+    means = share * weights / weights.sum()
+    return [
+        Stream(np.flatnonzero(groups == name) + offset, mean, (*key, number))
+        for number, (name, mean) in enumerate(zip(names, means, strict=True))
+    ]
 
 
 def shares(total: int, weights: Sequence[float], num_sources: int) -> list[int]:

@@ -42,6 +42,7 @@ class Inputs:
         splits: Mapping[str, str] | None = None,
         buckets: Mapping[str, Sequence[int]] | None = None,
         weights: Sequence[float] | None = None,
+        sampling: Mapping[str, Any] | None = None,
         modality_dropout: float | Mapping[str, Any] = 0.0,
         cache_gigabytes: float = 2.0,
         num_threads: int = 2,
@@ -69,6 +70,7 @@ class Inputs:
           splits: `train`, `validation` and `test` -> the data sets' own split names, such as `train[:90%]`.
           buckets: one modality -> its padded lengths.
           weights: of the sources in the mixture, by default their sizes.
+          sampling: arguments of `data.Sampling`, such as `{'by': 'category', 'power': 0.5}`; None draws all rows alike.
           modality_dropout: share of the rows from which a modality is hidden in training, for all or by name, or the
             subsets of which each row keeps one; see `data.modality_dropout`. At least one modality is kept.
           cache_gigabytes: prepared examples are kept in memory up to here.
@@ -90,6 +92,9 @@ class Inputs:
         self._prepare = {
             'cache_bytes': int(cache_gigabytes * 2**30), 'num_threads': num_threads, 'bad_examples': bad_examples
         }  # fmt: skip
+        if sampling is not None:
+            check_arguments('data.sampling', data.Sampling, sampling)
+        self._sampling = None if sampling is None else data.Sampling(**sampling)
         self._num_workers, self._fitted, self._seed = num_workers, fitted, seed
         self._read: dict[str, data.PreparedSource] = {}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -191,6 +196,7 @@ class Inputs:
             seed=self._seed,
             layout=self.layout,
             weights=self._weights,
+            sampling=self._sampling,
             modality_dropout=self._modality_dropout,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
@@ -226,7 +232,10 @@ class Inputs:
 
     @functools.cached_property
     def _train_rows(self) -> list[data.PreparedSource]:
-        return [self._prepared(TRAIN, index) for index in range(len(self._sources))]
+        rows = [self._prepared(TRAIN, index) for index in range(len(self._sources))]
+        for source in rows if self._sampling is not None else ():
+            self._sampling.check(source)
+        return rows
 
     @functools.cache  # noqa: B019 - one object lives as long as the run
     def _evaluation_layout(self, split: str) -> data.Layout:
