@@ -58,9 +58,9 @@ class TrainPlan:
     together, as many as do not fill a batch are left out (others in each epoch), and batches are cut inside the length
     buckets; what remains of a bucket moves up into the next longer one. The batches are then shuffled.
 
-    With groups, each group of a source is gone through like that by itself, and has a share of the source's rows. If that
-    is no whole number of rows an epoch, it has one more in some epochs, drawn so that the mean is exact, and passes over
-    one of its rows in the others.
+    With groups, each group of a source is gone through like that by itself, and has a share of the source's rows. If
+    that is no whole number of rows an epoch, it has one more in some epochs, drawn so that the mean is exact, and
+    passes over one of its rows in the others.
 
     Attributes:
       batch_size: rows of a batch.
