@@ -130,11 +130,11 @@ def nyu(number):
 
 
 SETS = {
-    'cifar10': lambda: cifar(4, label=10),
-    'cifar100': lambda: cifar(4, label=100, coarse_label=20),
+    'cifar10': lambda: cifar(10, label=10),
+    'cifar100': lambda: cifar(10, label=100, coarse_label=20),
     'coco/2017': lambda: coco(4),
     'voc/2012': lambda: voc(4),
-    'oxford_iiit_pet': lambda: pets(4),
+    'oxford_iiit_pet': lambda: pets(10),
     'cityscapes': lambda: cityscapes(2),
     'nyu_depth_v2': lambda: nyu(2),
 }

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from mmtl_jax import data
 from mmtl_jax.core.types import Ragged
 from mmtl_jax.data import preparation
+from mmtl_jax.training.inputs import Inputs
 from tests.data import generated
 
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
@@ -32,12 +33,17 @@ def sections():
     return namespace['published']
 
 
+def without_splits(section):
+    return {key: value for key, value in section.items() if key != 'splits'}
+
+
 @pytest.fixture(scope='module')
 def batches(folder, sections):
     """Name -> one batch with every example, in their order."""
     found = {}
     for name, section in sections.items():
-        rows = data.prepare(data.load_source(name, 'train', data_dir=str(folder)), data.build_preprocess(**section))
+        source = data.load_source(name, 'train', data_dir=str(folder))
+        rows = data.prepare(source, data.build_preprocess(**without_splits(section)))
         order, batch = next(iter(data.eval_loader(rows, batch_size=len(rows), layout=data.make_layout(rows))))
         names = [rows.example_id(row) for row in order]
         found[name] = dict(sorted((name, index) for index, name in enumerate(names))), batch
@@ -51,11 +57,11 @@ def test_every_set_has_its_section(sections):
 def test_pictures_and_classes(batches):
     for name, classes in (('cifar10', {'category': 10}), ('cifar100', {'category': 100, 'group': 20})):
         ids, batch = batches[name]
-        assert list(ids) == [f'train_{n:05d}' for n in range(4)]
+        assert list(ids) == [f'train_{n:05d}' for n in range(10)]
         order = list(ids.values())
-        assert batch.inputs['image'].shape == (4, 32, 32, 3)
-        assert {task: int(target[order].max()) for task, target in batch.targets.items()} == dict.fromkeys(classes, 3)
-        expected = np.asarray(generated.cifar(4)[2]['image'], np.float32) / 255
+        assert batch.inputs['image'].shape == (10, 32, 32, 3)
+        assert {task: int(target[order].max()) for task, target in batch.targets.items()} == dict.fromkeys(classes, 9)
+        expected = np.asarray(generated.cifar(10)[2]['image'], np.float32) / 255
         np.testing.assert_allclose(batch.inputs['image'][order[2]], expected, atol=1e-6)
 
 
@@ -86,13 +92,13 @@ def test_boxes(batches):
 
 def test_masks_and_heads(batches):
     ids, batch = batches['oxford_iiit_pet']
-    assert list(ids) == [f'pug_{n}.jpg' for n in range(4)]
+    assert list(ids) == [f'pug_{n}.jpg' for n in range(10)]
     order = list(ids.values())
     mask = batch.targets['segmentation']
-    assert mask.shape == (4, 128, 128)
+    assert mask.shape == (10, 128, 128)
     assert set(np.unique(mask)) == {-1, 0, 1, 2}, 'padding is ignored'
-    np.testing.assert_array_equal(batch.targets['head']['boxes'].mask[order].sum(axis=1), [1, 0, 1, 1])
-    np.testing.assert_array_equal(batch.targets['breed'][order], range(4))
+    np.testing.assert_array_equal(batch.targets['head']['boxes'].mask[order].sum(axis=1), [1, 0, *[1] * 8])
+    np.testing.assert_array_equal(batch.targets['breed'][order], range(10))
 
     ids, batch = batches['cityscapes']
     assert list(ids) == ['bonn_000000_000019', 'bonn_000001_000019']
@@ -111,8 +117,34 @@ def test_depth(batches):
     assert (depth[:, 3:] == 2.5).all()
 
 
+@pytest.mark.parametrize('name', generated.SETS)
+def test_each_is_selected_by_config_alone(name, folder, sections):
+    inputs = Inputs(sources=({'name': name, 'data_dir': str(folder)},), batch_size=2, **sections[name])
+    names = {inputs.rows('validation').example_id(row) for row in range(len(inputs.rows('validation')))}
+    assert inputs.skipped == []
+    assert {task for batch in inputs.empty_batches() for task in batch.targets} == sections[name]['targets'].keys()
+    train = inputs.source('train')
+    if 'splits' in sections[name]:
+        assert (len(train), len(names)) == (9, 1)
+        assert names.isdisjoint(data.read_values(train, data.sources.id_key(train.keys)))
+
+
+def test_bad_annotations_are_refused_by_name_or_skipped_and_counted(folder, sections):
+    """COCO has boxes without area; every picture made up here has one."""
+    sources = ({'name': 'coco/2017', 'data_dir': str(folder)},)
+    section = {'inputs': {'image': 'image'}, 'targets': sections['coco/2017']['targets']}
+    section['targets'] = {'detection': section['targets']['detection']}
+    refusing = Inputs(sources=sources, batch_size=2, **section)
+    with pytest.raises(ValueError, match=r"'coco/2017', example '0+\d.jpg': .*has no area: .* clean_boxes cuts boxes"):
+        refusing.rows('train')
+    skipping = Inputs(sources=sources, batch_size=2, bad_examples='skip', **section)
+    assert len(skipping.rows('train').bad) == 4
+    assert len(skipping.skipped) == 4
+    assert all('.jpg' in sentence and 'has no area' in sentence for sentence in skipping.skipped)
+
+
 def test_augmentation_runs_on_them(folder, sections):
-    section = dict(sections['oxford_iiit_pet'])
+    section = without_splits(sections['oxford_iiit_pet'])
     layers = section['steps'][-1]['layers']
     augment = [{'name': 'mosaic', 'layers': layers, 'size': 128}, {'name': 'random_spatial', 'layers': layers}]
     source = data.load_source('oxford_iiit_pet', 'train', data_dir=str(folder))
