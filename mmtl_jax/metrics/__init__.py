@@ -4,6 +4,9 @@ from mmtl_jax.metrics.batch import classification, multilabel, regression, weigh
 from mmtl_jax.metrics.calibration import Reliability, calibration, reliability
 from mmtl_jax.metrics.comparison import delta_m
 from mmtl_jax.metrics.corpus import confusion_matrix, f1, r2, ranking
+from mmtl_jax.metrics.detection import mean_average_precision, require_pycocotools
+from mmtl_jax.metrics.keypoints import keypoints
+from mmtl_jax.metrics.pixels import dense_errors, depth, normals, pixel_confusion, segmentation
 from mmtl_jax.metrics.retrieval import KS, chance_recall, first_positive_ranks, retrieval
 from mmtl_jax.metrics.robustness import effective_robustness, relative_robustness
 from mmtl_jax.metrics.shapley import shapley_values
@@ -17,17 +20,25 @@ __all__ = [
     'classification',
     'confusion_matrix',
     'delta_m',
+    'dense_errors',
+    'depth',
     'effective_robustness',
     'error_rates',
     'f1',
     'first_positive_ranks',
+    'keypoints',
+    'mean_average_precision',
     'multilabel',
+    'normals',
+    'pixel_confusion',
     'r2',
     'ranking',
     'regression',
     'relative_robustness',
     'reliability',
+    'require_pycocotools',
     'retrieval',
+    'segmentation',
     'shapley_values',
     'weighted',
 ]

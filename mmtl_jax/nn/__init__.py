@@ -1,6 +1,7 @@
 """Floor 1: layers that two or more packages or several encoders use."""
 
 from mmtl_jax.nn.attention import Attention, SelfAttention
+from mmtl_jax.nn.boxes import box_area, box_iou, box_overlap
 from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
 from mmtl_jax.nn.dropout import channel_dropout
 from mmtl_jax.nn.front_end import LogMel
@@ -24,6 +25,9 @@ __all__ = [
     'ResidualConv',
     'SelfAttention',
     'TransformerBlock',
+    'box_area',
+    'box_iou',
+    'box_overlap',
     'channel_dropout',
     'conv_kernel',
     'fill_masked',

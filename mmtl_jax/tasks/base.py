@@ -7,7 +7,9 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, PyTree
 
-LOWER_IS_BETTER = ('mae', 'mse', 'cer', 'wer')
+LOWER_IS_BETTER = (
+    'mae', 'mse', 'cer', 'wer', 'abs_error', 'rel_error', 'rmse', 'angle_mean', 'angle_median', 'distance'
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,3 +78,15 @@ def primary_metric(task: str, primary: str, known: list[str]) -> dict[str, str |
     """Returns the fields `primary` and `higher_is_better`, or raises a `ValueError` if `primary` is not `known`."""
     choice(task, 'primary', primary, dict.fromkeys(known))
     return {'primary': primary, 'higher_is_better': primary not in LOWER_IS_BETTER}
+
+
+def called(names: tuple[str, ...], label: int) -> str:
+    """Returns the name of a class, its number where classes have no names."""
+    return names[label] if names else str(label)
+
+
+def class_names_of(task: str, class_names: Sequence[str], size: int) -> tuple[str, ...]:
+    """Returns the names of the classes, or raises a `ValueError` that names the task if they are not `size` or none."""
+    if class_names and len(class_names) != size:
+        raise ValueError(f'task {task!r}: class_names must have {size} entries, got {len(class_names)}.')
+    return tuple(class_names)

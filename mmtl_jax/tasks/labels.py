@@ -9,7 +9,7 @@ import numpy as np
 
 from mmtl_jax import heads, losses, metrics
 from mmtl_jax.core.types import Array, PyTree
-from mmtl_jax.tasks.base import Scorer, Task, at_least, primary_metric, reading
+from mmtl_jax.tasks.base import Scorer, Task, at_least, called, class_names_of, primary_metric, reading
 
 
 def classification(
@@ -38,7 +38,7 @@ def classification(
       primary: 'accuracy', `top{k}`, 'macro_f1' or 'micro_f1'.
     """
     at_least(task, 'num_classes', num_classes, 2)
-    names = _names(task, class_names, num_classes)
+    names = class_names_of(task, class_names, num_classes)
     if top_k is not None and not 1 <= top_k <= num_classes:
         raise ValueError(f'task {task!r}: top_k must be between 1 and {num_classes}, got {top_k}.')
     if not 0 <= label_smoothing < 1:
@@ -56,7 +56,7 @@ def classification(
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
         label = int(output['label'])
-        return f'{_called(names, label)} ({output["probabilities"][label]:.0%})', _called(names, int(target))
+        return f'{called(names, label)} ({output["probabilities"][label]:.0%})', called(names, int(target))
 
     return Task(
         name=task,
@@ -95,7 +95,7 @@ def multilabel(
     """
     at_least(task, 'num_labels', num_labels, 1)
     known = ['macro_f1', 'micro_f1', 'average_precision', 'roc_auc', 'accuracy', 'exact_match']
-    names = _names(task, class_names, num_labels)
+    names = class_names_of(task, class_names, num_labels)
 
     def reduce(logits: Array) -> dict[str, Array]:
         return {'probabilities': jax.nn.sigmoid(logits.astype(jnp.float32))}
@@ -108,7 +108,7 @@ def multilabel(
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
         return tuple(
-            ', '.join(_called(names, label) for label in np.flatnonzero(np.asarray(values) > 0.5)) or 'none'
+            ', '.join(called(names, label) for label in np.flatnonzero(np.asarray(values) > 0.5)) or 'none'
             for values in (output['probabilities'], target)
         )
 
@@ -123,13 +123,3 @@ def multilabel(
         class_names=names,
         describe=describe,
     )
-
-
-def _called(names: tuple[str, ...], label: int) -> str:
-    return names[label] if names else str(label)
-
-
-def _names(task: str, class_names: Sequence[str], size: int) -> tuple[str, ...]:
-    if class_names and len(class_names) != size:
-        raise ValueError(f'task {task!r}: class_names must have {size} entries, got {len(class_names)}.')
-    return tuple(class_names)

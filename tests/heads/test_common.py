@@ -10,6 +10,9 @@ from mmtl_jax.core.tree import all_finite, flatten_with_paths
 from mmtl_jax.core.types import Features
 
 ROWS, TOKENS, WIDTH = 4, 5, 8
+# Heights, widths and channels of the maps; an odd side does not halve.
+MAPS = ((5, 6, 4), (3, 3, 6))
+DENSE = ('DenseRegression', 'Detection', 'Keypoints', 'Segmentation')
 
 ARGUMENTS = {
     'Classification': {'num_classes': 3, 'hidden': (6,), 'dropout_rate': 0.2},
@@ -17,6 +20,10 @@ ARGUMENTS = {
     'Regression': {'num_outputs': 2, 'hidden': (6,), 'dropout_rate': 0.2},
     'CTC': {'vocab_size': 5, 'hidden': (6,), 'dropout_rate': 0.2},
     'Contrastive': {'width': 6, 'init_bias': -1.0, 'dropout_rate': 0.2},
+    'Segmentation': {'num_classes': 3, 'width': 8, 'dropout_rate': 0.2},
+    'DenseRegression': {'num_outputs': 3, 'unit': True, 'size': (10, 12), 'width': 8, 'dropout_rate': 0.2},
+    'Detection': {'num_classes': 3, 'width': 8, 'dropout_rate': 0.2},
+    'Keypoints': {'num_keypoints': 2, 'width': 8, 'level': 1, 'dropout_rate': 0.2},
 }
 PREDICTIONS = {
     'Classification': (ROWS, 3),
@@ -29,14 +36,22 @@ PREDICTIONS = {
         'scale': (),
         'bias': (),
     },
+    'Segmentation': (ROWS, 5, 6, 3),
+    'DenseRegression': (ROWS, 10, 12, 3),
+    'Detection': {'centres': (ROWS, 5, 6), 'classes': (ROWS, 5, 6, 3), 'distances': (ROWS, 5, 6, 4)},
+    'Keypoints': (ROWS, 3, 3, 2),
 }
 
 
 def features(seed: int = 0, fill: float = 0.0) -> Features:
-    """Returns tokens with a ragged mask; row 1 has no real token; masked positions hold `fill`."""
+    """Returns tokens with a ragged mask, and maps; row 1 has no real token; masked positions hold `fill`."""
     tokens = jax.random.normal(jax.random.key(seed), (ROWS, TOKENS, WIDTH))
     mask = jnp.arange(TOKENS)[None, :] < jnp.array([5, 0, 2, 3])[:, None]
-    return Features(jnp.where(mask[..., None], tokens, fill), mask)
+    present = jnp.any(mask, axis=1)[:, None, None, None]
+    maps = (jax.random.normal(jax.random.key(seed), (ROWS, *shape)) for shape in MAPS)
+    return Features(
+        jnp.where(mask[..., None], tokens, fill), mask, tuple(jnp.where(present, level, fill) for level in maps)
+    )
 
 
 class Case:
@@ -97,7 +112,13 @@ def test_masked_tokens_get_no_gradient(case):
     if isinstance(read, Features):
         read, gradient = {'only': read}, {'only': gradient}
     for name in read:
-        np.testing.assert_array_equal(np.any(gradient[name].tokens, axis=-1), read[name].mask)
+        if case.name in DENSE:
+            assert not np.any(gradient[name].tokens)
+            np.testing.assert_array_equal(
+                [np.any(row) for row in gradient[name].maps[-1]], np.any(read[name].mask, axis=1)
+            )
+        else:
+            np.testing.assert_array_equal(np.any(gradient[name].tokens, axis=-1), read[name].mask)
 
 
 def test_gradients_are_finite_and_reach_every_parameter(case):
@@ -132,3 +153,16 @@ def test_vector_heads_read_several_modalities_in_any_order(name):
 def test_ctc_refuses_several_modalities():
     with pytest.raises(ValueError, match=r"CTC reads one sequence, got the modalities \['image', 'text'\]"):
         heads.CTC(vocab_size=3).init(jax.random.key(0), {'image': features(0), 'text': features(1)}, train=False)
+
+
+@pytest.mark.parametrize('name', DENSE)
+def test_dense_heads_say_what_they_need(name):
+    head, read = getattr(heads, name)(**ARGUMENTS[name]), features(0)
+    cases = {
+        rf"{name} reads one picture, got the modalities \['image'\]; name one": {'image': read},
+        f"{name} needs spatial maps, but these features have none: .* such as reads='image'": read.replace(maps=()),
+        f'{name}: level must be between 0 and 0, got 1': read.replace(maps=read.maps[:1]),
+    }
+    for sentence, given in cases.items():
+        with pytest.raises(ValueError, match=sentence):
+            head.clone(level=1).init(jax.random.key(0), given, train=False)

@@ -22,20 +22,18 @@ ENCODERS = {
 }
 
 
-class PerCell(nn.Module):
-    """A head that reads every cell of the finest map."""
-
-    @nn.compact
-    def __call__(self, features: Features, *, train: bool) -> jax.Array:
-        """Returns `[B, h, w, 2]`."""
-        return nn.Dense(2)(features.maps[0])
-
-
 HEADS = {
     'Classification': heads.Classification(3),
     'MultiLabel': heads.MultiLabel(2),
     'Regression': heads.Regression(2),
     'CTC': heads.CTC(5),
+}
+# These read the maps of a picture.
+DENSE = {
+    'Segmentation': heads.Segmentation(2, width=4),
+    'Detection': heads.Detection(2, width=4),
+    'DenseRegression': heads.DenseRegression(width=4),
+    'Keypoints': heads.Keypoints(2, width=4),
 }
 
 
@@ -60,31 +58,38 @@ def encode() -> dict[str, Features]:
 
 
 @functools.cache
-def shapes() -> dict[str, Features]:
-    """Returns the shapes of what encoders and fusions give, of each shape once."""
-    encoded = jax.eval_shape(encode)
-    kinds = dict(encoded)
+def encoded_shapes() -> dict[str, Features]:
+    """Returns the shapes of what each encoder gives."""
+    return jax.eval_shape(encode)
+
+
+@functools.cache
+def fused_shapes() -> dict[str, Features]:
+    """Returns the shapes of what fusions give, each of them once."""
+    kinds = {}
     for name in fusion.__all__:
         module = getattr(fusion, name)(width=WIDTH)
         fused = jax.eval_shape(
-            lambda read, module=module: module.init_with_output(jax.random.key(0), read, train=False)[0], encoded
+            lambda read, module=module: module.init_with_output(jax.random.key(0), read, train=False)[0],
+            encoded_shapes(),
         )
-        kinds[f'fusion.{name}'] = Features(fused.tokens, fused.mask, fused.maps)
-    return {str(kind): kind for kind in kinds.values()}
+        features = Features(fused.tokens, fused.mask, fused.maps)
+        kinds[str(features)] = features
+    return kinds
 
 
 class Model(nn.Module):
     """A scheme below the heads."""
 
     name_of_scheme: str
-    tasks: tuple[str, ...] = (*HEADS, 'PerCell')
+    tasks: tuple[str, ...] = tuple(HEADS)
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, jax.Array]:
         """Returns the predictions of every head."""
         scheme = getattr(sharing, self.name_of_scheme)(tasks=self.tasks, width=WIDTH, name='sharing')
         shared = scheme(features, train=train)
-        read_by = {**HEADS, **({'PerCell': PerCell()} if features.maps else {})}
+        read_by = {**HEADS, **(DENSE if features.maps else {})}
         return {
             task: head.clone(parent=self, name=f'head_{task}')(shared[task], train=train)
             for task, head in read_by.items()
@@ -94,19 +99,21 @@ class Model(nn.Module):
 
 def test_every_head_that_reads_fused_features_is_there():
     # Contrastive compares single modalities, before fusion.
-    assert {*HEADS, 'Contrastive'} == set(heads.__all__)
+    assert {*HEADS, *DENSE, 'Contrastive'} == set(heads.__all__)
 
 
+@pytest.mark.parametrize('shapes', [encoded_shapes, pytest.param(fused_shapes, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('name', sharing.__all__)
-def test_a_scheme_stands_between_every_encoder_or_fusion_and_every_head(name):
+def test_a_scheme_stands_between_every_encoder_or_fusion_and_every_head(name, shapes):
     for features in shapes().values():
+        model = Model(name, tasks=(*HEADS, *(DENSE if features.maps else ())))
         predictions = jax.eval_shape(
-            lambda read: Model(name).init_with_output(jax.random.key(0), read, train=False)[0], features
+            lambda read, model=model: model.init_with_output(jax.random.key(0), read, train=False)[0], features
         )
         assert predictions['Classification'].shape == (ROWS, 3)
         assert predictions['CTC']['logits'].shape == (*features.tokens.shape[:2], 5)
         if features.maps:
-            assert predictions['PerCell'].shape == (*features.maps[0].shape[:3], 2)
+            assert predictions['Segmentation'].shape == (*features.maps[0].shape[:3], 2)
 
 
 @pytest.fixture(scope='module')
@@ -117,7 +124,7 @@ def encoded() -> dict[str, Features]:
 @pytest.mark.slow
 @pytest.mark.parametrize('name', sharing.__all__)
 def test_a_step_on_every_kind_of_features_is_finite(name, encoded):
-    model = Model(name, tasks=('CTC', 'PerCell'))
+    model = Model(name, tasks=('CTC', 'Detection'))
     variables = {kind: quick.parameters(model, features, train=False) for kind, features in encoded.items()}
 
     def loss(variables):
