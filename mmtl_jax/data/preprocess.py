@@ -235,6 +235,7 @@ def build_preprocess(
         raise ValueError('inputs is empty: name at least one modality and the key that feeds it.')
     for later in ('augment', 'eval_steps'):
         _check_moves((*built['steps'], *built[later]), [field for field in fields if field.kind in PLACED])
+        _check_partners((*built['steps'], *built[later]), [field for field in fields if not field.is_input])
     return Preprocess(fields=tuple(fields), **built)
 
 
@@ -256,6 +257,20 @@ def _check_moves(steps: Sequence[Callable[..., Example]], placed: Sequence[Field
                     f'{step.name!r} moves the picture and leaves the {field.words} (key {field.key!r}) where it was; '
                     'name that key among the layers of resize_with_padding, random_spatial, random_spatial_crop or '
                     'mosaic, and use them in place of the steps that move a picture alone.'
+                )
+
+
+def _check_partners(steps: Sequence[Callable[..., Example]], targets: Sequence[Field]) -> None:
+    """Raises a `ValueError` if a target describes one of several examples that a step puts into one."""
+    for place, step in enumerate(steps):
+        if not isinstance(step, Transform) or not step.partners:
+            continue
+        known = set(step.writes).union(*(later.writes for later in steps[place + 1 :] if isinstance(later, Transform)))
+        for field in targets:
+            if field.key is not None and field.key not in known:
+                raise ValueError(
+                    f'{step.name!r} puts several examples into one, and the {field.words} (key {field.key!r}) is that '
+                    'of one of them; name that key under forget, so that it is missing there, or make it anew after it.'
                 )
 
 

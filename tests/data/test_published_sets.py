@@ -13,6 +13,7 @@ from mmtl_jax.data import preparation
 from mmtl_jax.training.inputs import Inputs
 from tests.data import generated
 
+BLOCKS = re.compile(r'^```python\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 PAGE = pathlib.Path(__file__).parents[2] / 'docs' / 'data.md'
 
 
@@ -26,8 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def sections():
-    blocks = re.findall(r'^```python\n(.*?)^```$', PAGE.read_text('utf8'), re.MULTILINE | re.DOTALL)
-    (block,) = (block for block in blocks if 'published = {' in block)
+    (block,) = (block for block in BLOCKS.findall(PAGE.read_text('utf8')) if 'published = {' in block)
     namespace = {}
     exec(block, namespace)
     return namespace['published']
@@ -129,6 +129,18 @@ def test_each_is_selected_by_config_alone(name, folder, sections):
         assert names.isdisjoint(data.read_values(train, data.sources.id_key(train.keys)))
 
 
+def test_pictures_with_a_class_become_pictures_with_a_box(folder):
+    (block,) = (block for block in BLOCKS.findall(PAGE.read_text('utf8')) if 'placed = {' in block)
+    namespace = {}
+    exec(block, namespace)
+    source = data.load_source('cifar10', 'train', data_dir=str(folder))
+    rows = data.prepare(source, data.build_preprocess(inputs={'image': 'image'}, **namespace['placed']))
+    _, batch = next(iter(data.eval_loader(rows, batch_size=4, layout=data.make_layout(rows))))
+    assert batch.inputs['image'].shape == (4, 64, 64, 3)
+    labels = batch.targets['detection']['labels'].values[:, 0]
+    np.testing.assert_array_equal(labels, batch.targets['category'])
+
+
 def test_bad_annotations_are_refused_by_name_or_skipped_and_counted(folder, sections):
     """COCO has boxes without area; every picture made up here has one."""
     sources = ({'name': 'coco/2017', 'data_dir': str(folder)},)
@@ -146,7 +158,8 @@ def test_bad_annotations_are_refused_by_name_or_skipped_and_counted(folder, sect
 def test_augmentation_runs_on_them(folder, sections):
     section = without_splits(sections['oxford_iiit_pet'])
     layers = section['steps'][-1]['layers']
-    augment = [{'name': 'mosaic', 'layers': layers, 'size': 128}, {'name': 'random_spatial', 'layers': layers}]
+    mosaic = {'name': 'mosaic', 'layers': layers, 'size': 128, 'forget': ('label', 'species')}
+    augment = [mosaic, {'name': 'random_spatial', 'layers': layers}]
     source = data.load_source('oxford_iiit_pet', 'train', data_dir=str(folder))
     rows = data.prepare(source, data.build_preprocess(**section, augment=augment))
     loader = data.train_loader(rows, batch_size=4, seed=0, layout=data.make_layout(rows))

@@ -18,13 +18,14 @@ def mosaic(
     centre: tuple[float, float] = (0.3, 0.7),
     scale: tuple[float, float] = (0.5, 1.0),
     min_visible: float = 0.25,
+    forget: Sequence[str] = (),
 ) -> Transform:
-    """Puts windows of this example and of three others around a random point (YOLOv4, 2004.10934, section 3.4).
+    """Puts windows of this example and of three others around a random point (YOLOv4, 2004.10934, section 3.3).
 
     The example is at the top left. The others are drawn from the whole of its data set, as they are before `augment`;
-    so this comes first there, and what a task needs of the example as a whole, such as one label, does not fit to it.
-    Of each example a window with the form of its quarter is cut out and scaled to it. Boxes, masks and depth follow;
-    the numbers in the instance mask go on counting.
+    so this comes first there. What describes one example as a whole, such as its class or its caption, does not fit a
+    mosaic: `forget` makes it missing. Of each example a window with the form of its quarter is cut out and scaled to
+    it. Boxes, masks and depth follow; the numbers in the instance mask go on counting.
 
     Args:
       layers: what moves, the fields of `Layers`; keypoints belong to one object of one picture and are not taken.
@@ -33,6 +34,7 @@ def mosaic(
       centre: the least and the largest place of the point where the four meet, as shares of the sides.
       scale: the least and the largest share of the largest possible window's area.
       min_visible: a box of which a smaller share stays in its window is dropped.
+      forget: keys of the example that are missing in a mosaic.
 
     Raises:
       ValueError: a size below 1, a rate that is no probability, a point on the edge, or keypoints.
@@ -52,9 +54,7 @@ def mosaic(
             raise ValueError('mosaic needs the other examples of a data set; only the training loader hands them over.')
         if not chosen or is_missing(example.get(layers.image)):
             return example
-        # The four meet on a whole pixel, and no quarter is empty.
-        row, column = (int(np.clip(round(side * rng.uniform(*centre)), 1, max(side - 1, 1))) for side in size)
-        quarters = [(0, 0, row, column), (0, column, row, size[1]), (row, 0, size[0], column), (row, column, *size)]
+        quarters = draw_quarters(size, centre, rng)
         parts = []
         for number, (top, left, bottom, right) in enumerate(quarters):
             other = example if number == 0 else draw(rng)
@@ -64,12 +64,18 @@ def mosaic(
             inner = bottom - top, right - left
             window = window_like(other[layers.image].shape[:2], inner, scale, rng)
             parts.append(cut(other, layers, window, inner, min_visible))
-        return {**example, **join(parts, layers, quarters, size)}
+        return {**example, **join(parts, layers, quarters, size), **dict.fromkeys(forget)}
 
-    growth = 4.0 if rate else 1.0
-    return Transform(
-        'mosaic', apply, reads=layers.keys, writes=layers.keys, random=True, growth=growth, partners=True, moves=True
-    )
+    growth, keys = 4.0 if rate else 1.0, (*layers.keys, *forget)
+    return Transform('mosaic', apply, reads=keys, writes=keys, random=True, growth=growth, partners=True, moves=True)
+
+
+def draw_quarters(
+    size: tuple[int, int], centre: tuple[float, float], rng: np.random.Generator
+) -> list[tuple[int, int, int, int]]:
+    """Returns top, left, bottom and right of the four parts around a random whole pixel; none is empty."""
+    row, column = (int(np.clip(round(side * rng.uniform(*centre)), 1, max(side - 1, 1))) for side in size)
+    return [(0, 0, row, column), (0, column, row, size[1]), (row, 0, size[0], column), (row, column, *size)]
 
 
 def window_like(

@@ -65,6 +65,23 @@ def test_a_layer_that_one_of_them_lacks_is_missing():
     assert whole['mask'].shape == (60, 90, 1)
 
 
+def test_what_describes_one_example_is_forgotten():
+    step = build({**MOSAIC, 'forget': ('label',)}, transforms)
+    whole = step({**scene(), 'label': 3}, np.random.default_rng(0), lambda _: scene(seed=1))
+    assert whole['label'] is None
+    still = build({**MOSAIC, 'rate': 0.0, 'forget': ('label',)}, transforms)
+    assert still({**scene(), 'label': 3}, np.random.default_rng(0), lambda _: scene(seed=1))['label'] == 3
+
+    def preprocess(*augment):
+        targets = {'detection': {'boxes': 'objects/bbox', 'labels': 'objects/label'}, 'category': 'classes'}
+        return data.build_preprocess(inputs={'image': 'image'}, targets=targets, augment=augment)
+
+    with pytest.raises(ValueError, match=r"'mosaic' puts several examples .* target 'category' \(key 'classes'\)"):
+        preprocess(MOSAIC)
+    preprocess({**MOSAIC, 'forget': ('classes',)})
+    preprocess(MOSAIC, {'name': 'multi_hot', 'key': 'objects/label', 'num_classes': 9, 'out': 'classes'})
+
+
 def test_batches_depend_on_the_seed_alone_and_a_resume_continues_them(rows):
     straight = loader(rows)
     batches = [next(straight) for _ in range(6)]
