@@ -1,4 +1,4 @@
-"""What is made of a finished run: `summary.json`, figures and `report.html`."""
+"""What is made of a finished run: `summary.json`, `resources.json`, figures and `report.html`."""
 
 import pathlib
 import resource
@@ -21,6 +21,8 @@ from mmtl_jax.training.progress import parameter_counts
 from mmtl_jax.training.state import TrainState
 from mmtl_jax.training.writer import read_metrics
 
+RESOURCES = 'resources.json'
+
 
 def write_results(
     workdir: pathlib.Path,
@@ -30,7 +32,7 @@ def write_results(
     evaluated: Mapping[str, Evaluated],
     resources: Mapping[str, Any],
 ) -> None:
-    """Writes `summary.json`, `figures/` and `report.html` of a run.
+    """Writes `summary.json`, `resources.json`, `figures/` and `report.html` of a run.
 
     Args:
       workdir: the run directory.
@@ -47,6 +49,10 @@ def write_results(
         **{split: found.values for split, found in evaluated.items()},
     }
     write_json_atomic(workdir / 'summary.json', summary)
+    resources = {**resources, 'parameters': parameter_counts(state.params)}
+    # Of the session that trained, not of one that looked again.
+    if 'examples_per_second' in resources:
+        write_json_atomic(workdir / RESOURCES, {**resources, 'trained_parameters': parameter_counts(state.trained)})
     shown = {
         'primaries': {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks},
         'history': read_metrics(workdir / 'metrics.jsonl'),
@@ -63,7 +69,7 @@ def write_results(
         **shown,
         config=experiment.config,
         environment=read_json(workdir / 'environment.json'),
-        resources={**resources, 'parameters': parameter_counts(state.params)},
+        resources=resources,
         title=workdir.name,
     )
 

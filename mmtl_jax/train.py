@@ -51,7 +51,7 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
             state, host = run.load(checkpoints, checkpoints.latest)
             batches.set_state(host.data)
         first = int(state.step)
-        stderr_console().print(parameter_overview(state.params))
+        stderr_console().print(parameter_overview(state.params, state.trained))
         with clock.measure('compile'):
             run.compile(state)
         with (

