@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from mmtl_jax.core.files import plain, read_json
 from mmtl_jax.core.types import Batch, PyTree
@@ -73,6 +74,16 @@ class Run:
         if self.look_back is not None:
             state = state.replace(balancer=self.look_back(lean(state), batch, measures['active']))
         return state, measures
+
+    def validated(self, state: TrainState, values: Mapping[str, float]) -> TrainState:
+        """Returns the state after an evaluation that gave `values`, for a balancer that looks at it."""
+        balancer, names = self.experiment.balancer, [f'{task.name}/loss' for task in self.experiment.tasks]
+        if balancer.validated is None:
+            return state
+        known = jnp.array([name in values for name in names])
+        losses = jnp.array([values.get(name, 0.0) for name in names])
+        look = jax.jit(balancer.validated, out_shardings=replicated(self.mesh))
+        return state.replace(balancer=look(losses, known, state.balancer))
 
     def measure_gradients(self, state: TrainState, batch: Batch) -> dict[str, Any] | None:
         """Returns Gramian and activity of the tasks' gradients, or None for a batch of a shape that is not measured."""

@@ -76,6 +76,7 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
                 clock=clock,
                 measure=run.measure_gradients,
                 measure_every=run.measure_every,
+                validated=run.validated,
             )
             loop.fit(state, host)
         best, host = best_state(run, checkpoints)

@@ -11,6 +11,7 @@ from mmtl_jax.balancing.dwa import dwa
 from mmtl_jax.balancing.equiangular import conflict_free, imtl, imtl_g
 from mmtl_jax.balancing.excess_risk import excess_mtl
 from mmtl_jax.balancing.famo import famo
+from mmtl_jax.balancing.gradient_blend import blend_weights, gradient_blend
 from mmtl_jax.balancing.gradnorm import gradnorm
 from mmtl_jax.balancing.imtl_l import imtl_l
 from mmtl_jax.balancing.minimum_norm import mgda
@@ -33,6 +34,7 @@ __all__ = [
     'Signals',
     'aggregate',
     'aligned_mtl',
+    'blend_weights',
     'cagrad',
     'clip_norm',
     'conflict_free',
@@ -51,6 +53,7 @@ __all__ = [
     'from_weighting',
     'gls',
     'graddrop',
+    'gradient_blend',
     'gradnorm',
     'gradvac',
     'imtl',

@@ -59,6 +59,8 @@ class Balancer(NamedTuple):
       splits: into how many equal parts the batch is split, for methods that need independent gradients.
       after: (losses `[T]` of the same batch after the step, active `[T]`, state) -> state, for a method that looks at
         what the step did; None otherwise.
+      validated: (losses `[T]` on the validation split, known `[T]` bool, state) -> state, for a method that looks at
+        evaluations; None otherwise.
     """
 
     init: Callable[..., Any]
@@ -67,6 +69,7 @@ class Balancer(NamedTuple):
     heads: str = 'weighted'
     splits: int = 1
     after: Callable[[Array, Array, Any], Any] | None = None
+    validated: Callable[[Array, Array, Any], Any] | None = None
 
 
 def from_weighting(weighting: Callable[[Array, Array], Array], heads: str = 'own') -> Balancer:

@@ -199,7 +199,11 @@ def _init(needs: str, init: Callable[..., Any]) -> Callable[..., Any]:
 def _around(inner: Balancer, *, init: Callable[..., Any], update: Callable[..., Any]) -> Balancer:
     """Returns a balancer that differs from `inner` in these functions and holds its state in a field `inner`."""
 
-    def after(losses: Array, active: Array, state: Any) -> Any:
-        return state._replace(inner=inner.after(losses, active, state.inner))
+    def inside(function: Callable[[Array, Array, Any], Any] | None) -> Callable[[Array, Array, Any], Any] | None:
+        if function is None:
+            return None
+        return lambda losses, which, state: state._replace(inner=function(losses, which, state.inner))
 
-    return inner._replace(init=_init(inner.needs, init), update=update, after=None if inner.after is None else after)
+    return inner._replace(
+        init=_init(inner.needs, init), update=update, after=inside(inner.after), validated=inside(inner.validated)
+    )

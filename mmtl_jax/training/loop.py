@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -75,7 +75,8 @@ class Loop:
     """The pieces that a run is made of; `fit` puts them in motion.
 
     `measure` gives `gramian [T, T]` and `active [T]` of the tasks' gradients, or None for a batch of a shape that it is
-    not compiled for; it is called each `measure_every` steps, or never if that is None.
+    not compiled for; it is called each `measure_every` steps, or never if that is None. `validated` takes the state and
+    the values of an evaluation, and gives the state after it.
     """
 
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
@@ -91,6 +92,7 @@ class Loop:
     clock: Clock
     measure: Callable[[TrainState, Batch], dict[str, Any] | None] = lambda state, batch: None
     measure_every: int | None = None
+    validated: Callable[[TrainState, Mapping[str, float]], TrainState] = lambda state, values: state
 
     def fit(self, state: TrainState, host: Host) -> TrainState:
         """Trains until the last step, early stopping or a signal, and returns the state; `host` is brought up to date.
@@ -123,7 +125,7 @@ class Loop:
                 if logging:
                     self._log(step, host)
                 if evaluating:
-                    self._evaluate(step, state, host)
+                    state = self._evaluate(step, state, host)
                 if evaluating or stop.is_set():
                     # After the lines of this step are written: a kill in between costs nothing and doubles nothing.
                     self._save(step, state, host)
@@ -149,7 +151,7 @@ class Loop:
         losses = {task.name: values[f'{task.name}/loss'] for task in self.tasks if f'{task.name}/loss' in values}
         self.progress.update(step, losses, speed)
 
-    def _evaluate(self, step: int, state: TrainState, host: Host) -> None:
+    def _evaluate(self, step: int, state: TrainState, host: Host) -> TrainState:
         with self.clock.measure('evaluation'):
             values = self.evaluate(state).values
         self.writer.write(step, 'validation', values)
@@ -159,6 +161,7 @@ class Loop:
         names = [f'{task.name}/{task.primary}' for task in self.tasks]
         scores = '  '.join(f'{name} {values[name]:.3f}' for name in names if name in values)
         self.progress.log(f'step {step}  {scores}{"  (best so far)" if best else ""}')
+        return self.validated(state, values)
 
     def _save(self, step: int, state: TrainState, host: Host) -> None:
         host.data = self.batches.get_state()

@@ -30,6 +30,7 @@ ARGUMENTS = {
     'famo': {'min_losses': [-0.1, 0.0, 0.0, -1.0]},
     'imtl_l': {'learning_rate': 0.1},
     'dynamic_task_priority': {'gamma': [0.0, 1.0, 1.0, 2.0]},
+    'gradient_blend': {'groups': ['a', 'b', 'a', 'a']},
     'pcgrad': {},
     'gradvac': {},
     'imtl_g': {},
@@ -114,6 +115,8 @@ class Run:
         direction, weights, state = balancing.aggregate(self.balancer, jacobian, losses, state)
         if self.balancer.after is not None:
             state = self.balancer.after(after, jnp.isfinite(losses), state)
+        if self.balancer.validated is not None:
+            state = self.balancer.validated(after, jnp.isfinite(losses), state)
         return direction, weights, state
 
     def __call__(self, jacobian, losses, state=None):
