@@ -53,9 +53,8 @@ CASES = {
     'Split': ({'dropout_rate': 0.5}, own),
     'Combined': ({'dropout_rate': 0.5}, everything),
     'Hierarchical': ({'dropout_rate': 0.5}, along_the_chain),
-    'Hierarchical, stopped': ({'stop_gradient': True}, own),
     'TaskAttention': ({'num_heads': 2, 'dropout_rate': 0.5}, through_attention),
-    'CrossStitch': ({'depth': 2, 'dropout_rate': 0.5}, everything),
+    'CrossStitch': ({'dropout_rate': 0.5}, everything),
     'MTAN': ({'dropout_rate': 0.5}, own),
     'MMoE': ({'num_experts': 3, 'dropout_rate': 0.5}, own),
     'CGC': ({'dropout_rate': 0.5}, own),
@@ -63,8 +62,8 @@ CASES = {
     'DSelectK': ({'num_experts': 3, 'dropout_rate': 0.5}, own),
     # What is read in evaluation alone gets a gradient there; tests/sharing/test_learning_to_branch.py sees to the rest.
     'LearningToBranch': ({'dropout_rate': 0.5}, None),
-    'Adapters': ({'depth': 2, 'rank': 2, 'dropout_rate': 0.5}, own),
-    'Adapters, FiLM': ({'kind': 'film'}, own),
+    'Adapters': ({'rank': 2, 'dropout_rate': 0.5}, own),
+    'Adapters, FiLM': ({'kind': 'film', 'depth': 2}, own),
 }
 
 
@@ -88,6 +87,8 @@ class Case:
         self.sharing = getattr(sharing, name.split(',')[0])(tasks=TASKS, width=WIDTH, **arguments)
         # The attention between two maps is this scheme's alone; the others treat all maps alike.
         self.fused = functools.partial(fused, num_maps=2 if name == 'MTAN' else 1)
+        # These parameters go with fewer maps where a map's are its own; then there is less to compile.
+        self.least = self.fused if name == 'MTAN' else functools.partial(fused, num_maps=0)
         # Biases and scales away from 0 and 1, so that a forgotten one shows.
         noise = np.random.default_rng(1)
         self.variables = jax.tree.map(
@@ -204,7 +205,7 @@ def test_dropout_acts_in_training_only_by_its_own_rng(case):
         return np.stack([outputs[task].tokens for task in TASKS])
 
     plain = stacked(case.step(case.fused())[1])
-    first, again, other = (stacked(case.train(case.fused(), seed)) for seed in (0, 0, 1))
+    first, again, other = (stacked(case.train(case.least(), seed)) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.max(np.abs(first - other)) > 1e-3
     assert np.max(np.abs(first - plain)) > 1e-3

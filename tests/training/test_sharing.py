@@ -55,27 +55,31 @@ def start(scheme, task_list=QUESTIONS, method: str = 'equal'):
     return model, state, quick.jit(lambda state: update(state, *gradient(state, make_batch())))
 
 
-def trained_by(model, task_list, state, name: str) -> set[str]:
+def trained_by(model, task_list, name: str) -> set[str]:
     """Returns the parts of the parameters that the loss of a task trains, and those of the sharing one by one."""
-    objective = make_objective(model, task_list)
+    objective, variables = make_objective(model, task_list), quick.parameters(model, make_batch(), train=False)
+    rest = {collection: part for collection, part in variables.items() if collection != 'params'}
 
     def loss(params):
-        z, variables = objective.features(params, state.variables, make_batch(), jax.random.key(0))
-        read, variables = objective.share(params, variables, z, jax.random.key(0))
-        losses, _ = objective.losses(params, variables, read, make_batch(), jax.random.key(0))
+        z, after = objective.features(params, rest, make_batch(), jax.random.key(0))
+        read, after = objective.share(params, after, z, jax.random.key(0))
+        losses, _ = objective.losses(params, after, read, make_batch(), jax.random.key(0))
         return losses[[task.name for task in task_list].index(name)]
 
-    found = quick.jit(jax.grad(loss))(state.params)
+    found = quick.jit(jax.grad(loss))(variables['params'])
     parts = {name: part for name, part in found.items() if name != 'sharing'} | found['sharing']
     return {name for name, part in parts.items() if any(np.any(leaf) for leaf in jax.tree.leaves(part))}
 
 
 def test_the_entropy_of_the_choices_is_a_task_that_trains_the_selectors():
     task_list = (*QUESTIONS, tasks.auxiliary('entropy'))
-    scheme = sharing.DSelectK(NAMES, WIDTH, num_experts=3)
-    model, state, step = start(scheme, task_list)
-    trained = trained_by(model, task_list, state, 'entropy')
-    assert trained == {'encoders', 'fusion', 'selector_kind', 'selector_size'}
+    model = make_model(sharing.DSelectK(NAMES, WIDTH, num_experts=3), task_list)
+    assert trained_by(model, task_list, 'entropy') == {'encoders', 'fusion', 'selector_kind', 'selector_size'}
+
+
+@pytest.mark.slow
+def test_the_entropy_falls_beside_the_losses():
+    _, state, step = start(sharing.DSelectK(NAMES, WIDTH, num_experts=3), (*QUESTIONS, tasks.auxiliary('entropy')))
     losses = []
     for _ in range(60):
         state, measures = step(state)
@@ -100,7 +104,8 @@ def test_an_objective_that_neither_fusion_nor_sharing_have_is_named():
         jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
 
 
-@pytest.mark.parametrize('method', ['equal', pytest.param('cagrad', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['equal', 'cagrad'])
 def test_branching_counts_a_pass_for_each_step(method):
     _, state, step = start(sharing.LearningToBranch(NAMES, WIDTH), method=method)
     for _ in range(3):
@@ -117,12 +122,12 @@ def test_branching_counts_a_pass_for_each_step(method):
 )
 def test_a_task_reads_the_predictions_of_its_base_task(arguments, expected):
     scheme = sharing.Hierarchical(NAMES, WIDTH, predictions=True, **arguments)
-    model, state, _ = start(scheme)
-    assert set(state.params['heads']) == {'size'}
-    assert trained_by(model, QUESTIONS, state, 'size') == expected
-    assert trained_by(model, QUESTIONS, state, 'kind') == {'encoders', 'fusion', 'kind', 'head_kind'}
+    model = make_model(scheme)
+    assert set(quick.parameters(model, make_batch(), train=False)['params']['heads']) == {'size'}
+    assert trained_by(model, QUESTIONS, 'size') == expected
 
 
+@pytest.mark.slow
 def test_a_head_that_others_read_learns_with_the_shared_parameters():
     _, state, step = start(sharing.Hierarchical(NAMES, WIDTH, predictions=True))
     first, (_, before) = state.params['sharing']['head_kind'], step(state)
