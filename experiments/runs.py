@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import flags
@@ -122,6 +123,12 @@ def cell(values: Sequence[float], digits: int = 3) -> str:
         return ''
     spread = f' ± {np.std(values, ddof=1):.{digits}f}' if len(values) > 1 else ''
     return f'{np.mean(values):z.{digits}f}{spread}'
+
+
+def training_seconds(resources: Mapping[str, Any]) -> float:
+    """Returns what remains of a run's time beside data, compilation, evaluation and checkpoints, from its record."""
+    aside = sum(value for name, value in resources['seconds'].items() if name not in ('total', 'input_wait'))
+    return resources['seconds']['total'] - aside
 
 
 def machines(runs: Iterable[pathlib.Path]) -> list[str]:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import stamps_pretrained
-from experiments.runs import Options, machines, run_experiment, table, train_rows, train_run
+from experiments.runs import Options, machines, run_experiment, table, train_rows, train_run, training_seconds
 from mmtl_jax import data, pretrained
 from mmtl_jax.core.files import read_json
 from mmtl_jax.core.types import Features
@@ -71,10 +71,9 @@ def scores(run: pathlib.Path, split: str) -> dict[str, float]:
     found = {name: values[key] for name, key in wanted.items() if key in values}
     if (run / RESOURCES).exists():
         used = read_json(run / RESOURCES)
-        spent = {name: seconds for name, seconds in used['seconds'].items() if name != 'input_wait'}
-        training = 2 * spent['total'] - sum(spent.values())
         trained = sum(used['trained_parameters'].values())
-        found |= dict(zip(COSTS, (trained, training, used['peak_memory_bytes'] / 1e6), strict=True))
+        costs = (trained, training_seconds(used), used['peak_memory_bytes'] / 1e6)
+        found |= dict(zip(COSTS, costs, strict=True))
     return found
 
 

@@ -1,0 +1,186 @@
+"""Every fusion on the stamps, over features of frozen towers, beside single modalities; the best without some of them.
+
+    python -m mmtl_jax.train --config=configs/stamps.py --workdir=runs/stamps
+    python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers
+    python -m experiments.fusion --runs=runs/fusion --seeds=5 --out=docs/results/fusion.md
+
+The first two make the tower of speech. The third trains what is missing in `--runs` (each run is the command of
+configs/stamps_pretrained.py with a fusion and a seed), evaluates the best fusion with every subset of the modalities,
+and writes the page; `--train=false` only reads what is there.
+"""
+
+import pathlib
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from experiments.runs import Options, call, cell, machines, run_experiment, table, train_rows, training_seconds
+from mmtl_jax import fusion
+from mmtl_jax.core.files import read_json
+from mmtl_jax.results import RESOURCES
+
+CONFIG = 'configs/stamps_pretrained.py'
+MODALITIES = ('image', 'caption', 'speech')
+ALL = '_'.join(MODALITIES)
+# Rows of the best fusion: share of the rows in which the fusion goes without each modality in training.
+DROPOUT = {'best-without_dropout': 0.0, 'best-with_dropout': 0.3}
+ROWS = (*MODALITIES, *fusion.__all__)
+SCORES = {
+    'category accuracy': 'category/accuracy',
+    'category macro-F1': 'category/macro_f1',
+    'attributes macro-F1': 'attributes/macro_f1',
+}
+COSTS = ('parameters', 'training, s')
+SPLIT = 'test'
+# A gain counts when it is more than so many standard deviations.
+DEVIATIONS = 2
+
+
+def train(run: pathlib.Path, config: str, seed: int, dropout: float | None = None) -> None:
+    """Trains a run, if that has not been done; `dropout` replaces the config's of every modality."""
+    if not (run / 'summary.json').exists():
+        shares = (
+            () if dropout is None else [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
+        )
+        call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}', *shares)
+
+
+def config_of(row: str) -> str:
+    """Returns the config of a row: a modality by itself, or a fusion of all."""
+    return f'{CONFIG}:{row}' if row in MODALITIES else f'{CONFIG}:{ALL}/frozen/{row}'
+
+
+def scores(run: pathlib.Path, split: str = SPLIT) -> dict[str, float]:
+    """Returns what the table shows of a finished run."""
+    values, used = read_json(run / 'summary.json')[split], read_json(run / RESOURCES)
+    costs = (sum(used['parameters'].values()), training_seconds(used))
+    return {name: values[key] for name, key in SCORES.items()} | dict(zip(COSTS, costs, strict=True))
+
+
+def best_fusion(options: Options) -> str:
+    """Returns the fusion with the highest mean accuracy of the category on validation."""
+    means = {
+        row: np.mean([scores(run, 'validation')['category accuracy'] for run in options.of_row(row)])
+        for row in fusion.__all__
+        if options.of_row(row)
+    }
+    if not means:
+        raise ValueError(f'{options.runs} holds no finished run of a fusion; train some first.')
+    return max(means, key=means.get)
+
+
+def subsets(run: pathlib.Path) -> dict:
+    """Returns what a run does with each subset of its modalities, evaluated if that has not been done."""
+    path = run / f'subsets-{SPLIT}.json'
+    if not path.exists():
+        call('mmtl_jax.evaluate', f'--workdir={run}', f'--split={SPLIT}', '--modalities=all-subsets')
+    return read_json(path)
+
+
+def gains(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """Returns a sentence for each score on which fusions beat the best single modality by two standard deviations."""
+    sentences = []
+    for score in SCORES:
+        single = {row: [run[score] for run in found[row]] for row in MODALITIES if found.get(row)}
+        if not single:
+            continue
+        best = max(single, key=lambda row: np.mean(single[row]))
+        better = []
+        for row in fusion.__all__:
+            values = [run[score] for run in found.get(row, ())]
+            if len(values) < 2 or len(single[best]) < 2:
+                continue
+            spread = np.sqrt(np.var(values, ddof=1) + np.var(single[best], ddof=1))
+            if np.mean(values) - np.mean(single[best]) > DEVIATIONS * spread:
+                better.append(row)
+        known = sum(1 for row in fusion.__all__ if found.get(row))
+        what = f'{len(better)} of {known} fusions ({", ".join(better)})' if better else 'no fusion'
+        sentences.append(
+            f'On {score} the best single modality is {best}, {cell(single[best])}; {what} beat it by more than '
+            f'{DEVIATIONS} standard deviations of the difference.'
+        )
+    return sentences
+
+
+def subset_table(runs: Sequence[pathlib.Path]) -> str:
+    """Returns the scores of a row's runs with every subset of the modalities."""
+    found = [subsets(run)['subsets'] for run in runs]
+    rows = {
+        name.replace('_', ' + '): [
+            {score: values['values'][key] for score, key in SCORES.items() if key in values['values']}
+            for values in (each[name] for each in found)
+        ]
+        for name in found[0]
+    }
+    return table(rows, SCORES)
+
+
+def losses_without(runs: Mapping[str, Sequence[pathlib.Path]]) -> str:
+    """Returns how much accuracy of the category each modality's absence costs, with and without modality dropout."""
+    rows = {}
+    for row, finished in runs.items():
+        rows[row] = []
+        for run in finished:
+            found = subsets(run)['subsets']
+            values = {frozenset(each['modalities']): each['values'] for each in found.values()}
+            whole = values[frozenset(MODALITIES)]['category/accuracy']
+            rows[row].append({
+                f'without {name}': whole - values[frozenset(MODALITIES) - {name}]['category/accuracy']
+                for name in MODALITIES
+            })  # fmt: skip
+    return table(rows, [f'without {name}' for name in MODALITIES])
+
+
+def worth_table(runs: Sequence[pathlib.Path]) -> str:
+    """Returns each modality's Shapley value of each task's primary metric."""
+    found = [subsets(run)['shapley'] for run in runs]
+    rows = {name: [{task: each[task][name] for task in each} for each in found] for name in MODALITIES}
+    return table(rows, list(found[0]))
+
+
+def page(options: Options, best: str) -> str:
+    """Returns the results page."""
+    runs = {row: options.of_row(row) for row in ROWS}
+    found = {row: [scores(run) for run in finished] for row, finished in runs.items() if finished}
+    without = {row: options.of_row(row) for row in DROPOUT}
+    parts = [
+        '# Results of the fusions on the stamps',
+        f'Made by `python -m experiments.fusion --runs=runs/fusion --seeds={options.seeds} '
+        '--out=docs/results/fusion.md`: mean ± standard deviation over the seeds, all clips of the test split, best '
+        f'checkpoint by validation. Each run is `python -m mmtl_jax.train --config={CONFIG}:{ALL}/frozen/<fusion> '
+        '--config.seed=<seed>`: features of frozen towers of picture and English caption and of the speech encoder '
+        'that seed 0 of `configs/stamps.py` trained, 400 steps of 256 clips, the same settings for all; none was tuned '
+        'but those of `Concat`. What a fusion learns by itself has the weight .1.',
+        *machines(run for finished in (*runs.values(), *without.values()) for run in finished),
+        table(found, [*SCORES]),
+        *gains(found),
+        table(found, COSTS, digits=0),
+        f'## Every subset of the modalities: {best}',
+        'The fusion with the highest accuracy on validation, as the config has it, with `python -m mmtl_jax.evaluate '
+        f'--split={SPLIT} --modalities=all-subsets`:',
+        subset_table(runs[best]),
+        'Shapley values of the primary metrics:',
+        worth_table(runs[best]),
+    ]
+    if all(without.values()):
+        parts += [
+            'What the absence of a modality costs at test time, in accuracy of the category, when the fusion went '
+            'without each modality in no row of the training, and in 30 % of the rows:',
+            losses_without(without),
+        ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def work(options: Options) -> None:
+    """Trains what is missing and writes the page."""
+    train_rows(options, lambda run, row, seed: train(run, config_of(row), seed))
+    best = best_fusion(options)
+    for row, dropout in DROPOUT.items():
+        for seed in range(options.seeds if options.train else 0):
+            train(options.runs / f'{row}-{seed}', config_of(best), seed, dropout)
+    options.out.write_text(page(options, best))
+
+
+if __name__ == '__main__':
+    sys.exit(run_experiment(__doc__, work, rows=ROWS, runs='runs/fusion', out='docs/results/fusion.md'))
