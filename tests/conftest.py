@@ -6,6 +6,8 @@ import tempfile
 
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ.setdefault('MPLBACKEND', 'Agg')
+# Tests leave nothing beside a user's own converted weights.
+os.environ.setdefault('MMTL_JAX_CACHE', 'off')
 
 import jax
 

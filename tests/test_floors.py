@@ -23,6 +23,7 @@ ONLY_IN = {
     'matplotlib': ('reporting/',),
     'grain': ('data/',),
     'safetensors': ('pretrained/',),
+    'huggingface_hub': ('pretrained/locate.py',),
     **dict.fromkeys(['tensorflow', 'torch', 'transformers', 'configs', 'experiments', 'tests'], ()),
 }
 MODULES = {path.relative_to(ROOT / 'mmtl_jax').as_posix(): path for path in sorted((ROOT / 'mmtl_jax').rglob('*.py'))}
