@@ -1,4 +1,4 @@
-"""Tasks without a question: what a fusion learns by itself, so that a balancer weights it like every task."""
+"""Tasks without a question: what a fusion or a sharing scheme learns by itself, so that a balancer weights it like every task."""
 
 import flax.linen as nn
 
@@ -7,7 +7,7 @@ from mmtl_jax.tasks.base import Task
 
 
 class Given(nn.Module):
-    """A head without parameters: it hands on the losses `[B]` that the fusion gave."""
+    """A head without parameters: it hands on the losses `[B]` that it was given."""
 
     @nn.compact
     def __call__(self, losses: Array, *, train: bool) -> Array:
@@ -16,14 +16,14 @@ class Given(nn.Module):
 
 
 def auxiliary(task: str, *, objective: str | None = None) -> Task:
-    """Returns a task that learns an objective of the fusion, such as to reconstruct what it joined.
+    """Returns a task that learns an objective of the fusion or the sharing scheme, such as to reconstruct what was joined.
 
     It has no head, no metric beside its loss and no part in choosing the best checkpoint. It needs no labels: every row
     counts, and one that has nothing to learn from has the loss 0.
 
     Args:
       task: its name.
-      objective: what the fusion calls it, such as 'reconstruction' or 'cca'; None for the name of the task.
+      objective: what the module calls it, such as 'reconstruction' or 'cca'; None for the name of the task.
     """
     return Task(
         name=task,
