@@ -116,9 +116,15 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(
-    'name', [pytest.param(name, marks=pytest.mark.slow) if name == 'CrossAttention' else name for name in CASES]
-)
+# They take seconds to compile.
+SLOW = {'Bottleneck', 'Perceiver', 'CrossAttention'}
+
+
+def marked(*names: str) -> list:
+    return [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in names]
+
+
+@pytest.mark.parametrize('name', marked(*CASES))
 def test_every_subset_gives_the_formula_of_the_modalities_that_are_there(name):
     module, formula = CASES[name]
     features = features_of(*SIZES)
@@ -144,7 +150,7 @@ def check_record(record, features):
                     assert not np.any(np.moveaxis(weights, 3, 1)[~features[key].mask])
 
 
-@pytest.mark.parametrize('name', ['Early', 'Perceiver'])
+@pytest.mark.parametrize('name', marked('Early', 'Perceiver'))
 def test_one_learned_token_stands_for_an_absent_modality(name):
     module, formula = CASES[name]
     features = features_of(*SIZES)

@@ -63,15 +63,17 @@ CASES = {
     'DeepBeliefNetwork': {},
 }
 # What takes seconds to compile, and does little that another case does not.
-SLOW = {'Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens', *DECISIONS[1:]}
+SLOW = {
+    *('Weighted, token', 'Multiplicative, vector', 'Multiplicative, scalar', 'LowRank, token', 'NonLocalGate, tokens'),
+    *('Early, tokens', 'CrossAttention, tokens', 'Bottleneck, as published', 'Perceiver, tokens', *DECISIONS[1:]),
+}
 # What needs two modalities; for the others, one is enough.
 JOIN_TWO = {
     *('Gated', 'FiLM', 'Multiplicative', 'MLB', 'MFB', 'MUTAN', 'TensorFusion', 'LowRank', 'Hierarchical'),
     *('CrossAttention', 'Bottleneck', 'NonLocalGate', 'DeepCCA'),
 }
-TRANSFORMERS = {'Early', 'CrossAttention', 'Bottleneck', 'Perceiver'}
-# They compile for as long, since they also reconstruct, correlate or sample.
-SHARED_SPACES = {'Variational', 'Factorized', 'MatrixFactorization', 'DeepCCA', 'DeepBeliefNetwork', *DECISIONS[1:]}
+# Those whose other sizes and types the quick tests run; the slow ones run all.
+QUICK = {'Concat', 'Gated', 'FiLM', 'MFB', 'LowRank', 'NonLocalGate', 'Autoencoder', DECISIONS[0]}
 
 
 def marked(names, slow: set[str]) -> list:
@@ -234,7 +236,7 @@ def check_gradients(module, variables, features):
     return fused
 
 
-@pytest.mark.parametrize('name', marked(CASES, TRANSFORMERS | SHARED_SPACES | {name for name in CASES if ',' in name}))
+@pytest.mark.parametrize('name', marked(CASES, {*CASES} - QUICK))
 def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
     features, plain = encoded(modalities=('text', 'audio')), case_of(name).fusion
     module = plain.clone(dtype=jnp.bfloat16)
@@ -251,7 +253,7 @@ def test_two_modalities_in_bfloat16_are_near_a_batch_of_one_in_float32(name):
     assert np.median(error) < 0.03
 
 
-@pytest.mark.parametrize('name', marked(fusion.__all__, TRANSFORMERS | SHARED_SPACES | {'NonLocalGate'}))
+@pytest.mark.parametrize('name', marked(fusion.__all__, {*CASES} - {'Concat', 'Gated', 'LowRank'}))
 def test_four_modalities(name):
     case = case_of(name)
     features = encoded(modalities=tuple(MORE_TOKENS))
