@@ -1,4 +1,4 @@
-"""Tasks without a question: what a fusion or a sharing scheme learns by itself, so that a balancer weights it like every task."""
+"""Tasks without a question: what a fusion or a sharing scheme learns by itself, weighted like every other task."""
 
 import flax.linen as nn
 
@@ -16,7 +16,7 @@ class Given(nn.Module):
 
 
 def auxiliary(task: str, *, objective: str | None = None) -> Task:
-    """Returns a task that learns an objective of the fusion or the sharing scheme, such as to reconstruct what was joined.
+    """Returns a task that learns an objective of the fusion or of the sharing scheme, such as a reconstruction.
 
     It has no head, no metric beside its loss and no part in choosing the best checkpoint. It needs no labels: every row
     counts, and one that has nothing to learn from has the loss 0.
