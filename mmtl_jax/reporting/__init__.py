@@ -4,6 +4,7 @@ from mmtl_jax.reporting.calibration import reliability_diagrams
 from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
 from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
+from mmtl_jax.reporting.modalities import modality_curves
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
 from mmtl_jax.reporting.report import write_report
 from mmtl_jax.reporting.robustness import robustness_curves
@@ -22,6 +23,7 @@ __all__ = [
     'gradient_norm_curves',
     'loss_curves',
     'metric_curves',
+    'modality_curves',
     'reliability_diagrams',
     'robustness_curves',
     'shapley_bars',

@@ -31,6 +31,7 @@ History = Sequence[Mapping[str, Any]]
 Primaries = Mapping[str, tuple[str, bool]]  # task -> (primary metric, higher is better)
 OWN_KEYS = ('step', 'split', 'seconds')
 GRADIENTS = 'gradients/'  # what all tasks' gradients are to one another; see gradients.py
+MODALITIES = 'modalities/'  # what is recorded of each modality; see modalities.py
 NO_METRICS = ('loss', 'weight', 'gradient_norm')  # of a task
 CHANCE = '_chance'  # `r5_chance` is what chance reaches of `r5`, and is drawn in its panel
 MAX_POINTS = 1200  # of a raw line: more than a screen has pixels makes the file larger, not the picture better
@@ -266,7 +267,7 @@ def _chance_line(history: History, name: str) -> list[Line]:
 
 def run_panels(history: History, tasks: Sequence[str]) -> list[Panel]:
     """Returns a panel for every value that belongs to no task, such as the learning rate."""
-    others = (GRADIENTS, *(f'{task}/' for task in tasks))
+    others = (GRADIENTS, MODALITIES, *(f'{task}/' for task in tasks))
     own = [name for name in names_in(history) if not name.startswith(others)]
     drawn = [Panel(name.replace('_', ' '), task_lines(history, name, hue(0))) for name in own]
     return [panel for panel in drawn if panel.lines]

@@ -11,6 +11,7 @@ from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
 from mmtl_jax.reporting.calibration import reliability_figures
 from mmtl_jax.reporting.gradients import balancing_figures
+from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.samples import Evaluation, Sample
 from mmtl_jax.reporting.style import to_png
 
@@ -69,6 +70,7 @@ def _figures(
     if any(curves.metric_names(history, task) for task in tasks):
         yield 'all_metrics', curves.metric_curves(history, tasks, best_step, primaries)
     yield from balancing_figures(history, tasks)
+    yield from modality_figures(history)
     if 'examples_per_second' in names:
         yield 'throughput', curves.throughput(history)
     for split, by_task in evaluations.items():

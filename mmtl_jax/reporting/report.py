@@ -14,6 +14,7 @@ from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
 from mmtl_jax.reporting.calibration import reliability_figures
 from mmtl_jax.reporting.gradients import balancing_figures
+from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
 from mmtl_jax.reporting.resources import resources_section
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample
@@ -172,6 +173,9 @@ def _curves(primaries: curves.Primaries, history: curves.History, best_step: int
     balancing = [_card(figure, name) for name, figure in balancing_figures(history, tasks)]
     if balancing:
         parts += [tag('h3', 'Balancing'), tag('div', balancing, class_='grid large')]
+    modalities = [_card(figure, name) for name, figure in modality_figures(history)]
+    if modalities:
+        parts += [tag('h3', 'Modalities'), tag('div', modalities, class_='grid large')]
     for label, panels in folded.items():
         if panels:
             cards = _panel_cards(panels, f'{label[0]}-', best_step)

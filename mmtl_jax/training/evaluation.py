@@ -13,6 +13,7 @@ from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.losses import hide_unlabelled
 from mmtl_jax.model import is_fused, modalities_of
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.inspection import INTERMEDIATES, weight_sums
 from mmtl_jax.training.objective import masked_sum, row_weights
 
 
@@ -21,7 +22,8 @@ class Evaluated:
     """What a pass over a split gave.
 
     Attributes:
-      values: `<task>/<metric>` -> value over the whole split; a task without a labelled row has none.
+      values: `<task>/<metric>` -> value over the whole split; a task without a labelled row has none. Of a fusion that
+        weighs modalities, also `modalities/<modality>/weight`, the mean.
       rows: the split's row indices in the order in which they came, without padding.
       outputs: task -> reduced output of each row, in the order of `rows`.
       targets: task -> target of each row, None where it has no label.
@@ -36,11 +38,14 @@ class Evaluated:
 
 
 def make_eval_step(model: nn.Module, tasks: Sequence[Task]) -> Callable[[dict[str, Any], Batch], dict[str, Any]]:
-    """Returns the pure step `(variables, batch) -> {'sums': {task: {name: (sum, count)}}, 'outputs': {task: ...}}`."""
+    """Returns the pure step `(variables, batch) -> {'sums': {task: {name: (sum, count)}}, 'outputs': {task: ...}}`.
+
+    The sums also have the weights of the modalities, under `'modalities'`, where the fusion gives them.
+    """
 
     def eval_step(variables, batch):
-        predictions = model.apply(variables, batch, train=False)
-        sums, outputs = {}, {}
+        predictions, sown = model.apply(variables, batch, train=False, mutable=[INTERMEDIATES])
+        sums, outputs = weight_sums(sown, batch), {}
         for task in tasks:
             weights = row_weights(batch, task.name)
             predicted = predictions[task.name]
@@ -153,7 +158,8 @@ class _Tally:
         """Takes in a batch: the row indices `rows` at `places` of it, what the step measured, the rows' targets."""
         for task, sums in measured['sums'].items():
             for name, pair in sums.items():
-                self._totals[task][name] = self._totals[task].get(name, 0.0) + np.asarray(pair, np.float64)
+                totals = self._totals.setdefault(task, {})
+                totals[name] = totals.get(name, 0.0) + np.asarray(pair, np.float64)
         self._rows.extend(int(row) for row in rows)
         for task, value in measured['outputs'].items():
             self._outputs[task].extend(jax.tree.map(lambda leaf, p=place: leaf[p], value) for place in places)
