@@ -53,6 +53,8 @@ class Results:
       texts: keys shown as text.
       waveforms: key -> sample rate in Hz, shown as spectrogram and sound.
       tables: keys shown as numbers.
+      num_features: rows of the first split whose fused features are drawn as a map by t-SNE; 0 for none.
+      num_attention: examples of it whose attention between modalities is drawn; 0 for none.
     """
 
     splits: tuple[str, ...] = ('validation',)
@@ -61,6 +63,8 @@ class Results:
     texts: tuple[str, ...] = ()
     waveforms: Mapping[str, int] = dataclasses.field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    num_features: int = 500
+    num_attention: int = 2
 
 
 @dataclasses.dataclass(frozen=True)

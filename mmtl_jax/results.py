@@ -12,11 +12,24 @@ import numpy as np
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.experiment import Experiment, Results
 from mmtl_jax.metrics import Reliability, reliability
-from mmtl_jax.reporting import Answer, Evaluation, Sample, confusion_matrix, write_figures, write_report
+from mmtl_jax.model import FUSED
+from mmtl_jax.reporting import (
+    Answer,
+    Attended,
+    Evaluation,
+    FeatureMap,
+    Sample,
+    confusion_matrix,
+    embed,
+    write_figures,
+    write_report,
+)
+from mmtl_jax.reporting.features import FEWEST
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import Evaluated
 from mmtl_jax.training.hooks import Clock
 from mmtl_jax.training.host import Host
+from mmtl_jax.training.inspection import Inspected
 from mmtl_jax.training.progress import parameter_counts
 from mmtl_jax.training.state import TrainState
 from mmtl_jax.training.writer import read_metrics
@@ -31,6 +44,7 @@ def write_results(
     host: Host,
     evaluated: Mapping[str, Evaluated],
     resources: Mapping[str, Any],
+    inspected: Inspected | None = None,
 ) -> None:
     """Writes `summary.json`, `resources.json`, `figures/` and `report.html` of a run.
 
@@ -41,6 +55,7 @@ def write_results(
       host: of the latest checkpoint.
       evaluated: split -> evaluation with the best checkpoint.
       resources: time and devices; see `reporting.write_report`.
+      inspected: what the fusion makes of the first split; None draws nothing of it.
     """
     summary = {
         'step': int(max((line['step'] for line in read_metrics(workdir / 'metrics.jsonl')), default=0)),
@@ -53,6 +68,7 @@ def write_results(
     # Of the session that trained, not of one that looked again.
     if 'examples_per_second' in resources:
         write_json_atomic(workdir / RESOURCES, {**resources, 'trained_parameters': parameter_counts(state.trained)})
+    split = next(iter(evaluated))
     shown = {
         'primaries': {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks},
         'history': read_metrics(workdir / 'metrics.jsonl'),
@@ -61,7 +77,8 @@ def write_results(
             split: {task.name: summarise(task, found) for task in experiment.tasks}
             for split, found in evaluated.items()
         },
-        'samples': samples(experiment, next(iter(evaluated)), next(iter(evaluated.values()))),
+        'samples': samples(experiment, split, evaluated[split]),
+        **fusion_views(experiment, split, evaluated[split], inspected),
     }
     write_figures(workdir / 'figures', **shown)
     write_report(
@@ -103,17 +120,58 @@ def _reliability(rows: Sequence[tuple[dict[str, Any], Any]]) -> Reliability | No
 
 def samples(experiment: Experiment, split: str, found: Evaluated) -> list[Sample]:
     """Returns examples of a split, evenly spread over it, with the model's answers."""
-    options = experiment.results
-    source = experiment.inputs.rows(split)
-    chosen = np.unique(np.linspace(0, len(found.rows) - 1, min(options.num_samples, len(found.rows))).astype(int))
-    return [
-        _sample(source.example_id(found.rows[row]), source.source[found.rows[row]], options, {
-            task.name: answer(task, found, row)
-            for task in experiment.tasks
-            if task.describe is not None and found.targets[task.name][row] is not None
-        })
-        for row in chosen
-    ]  # fmt: skip
+    places = {row: place for place, row in enumerate(found.rows)}
+    return [sample(experiment, split, found, places[row]) for row in chosen_rows(found, experiment.results.num_samples)]
+
+
+def chosen_rows(found: Evaluated, count: int) -> list[int]:
+    """Returns up to `count` rows of a split, evenly spread over the order in which they came."""
+    places = np.unique(np.linspace(0, len(found.rows) - 1, min(count, len(found.rows))).astype(int))
+    return [found.rows[place] for place in places]
+
+
+def sample(experiment: Experiment, split: str, found: Evaluated, place: int) -> Sample:
+    """Returns the example at a place of an evaluation, with the model's answers."""
+    source, row = experiment.inputs.rows(split), found.rows[place]
+    return _sample(source.example_id(row), source.source[row], experiment.results, {
+        task.name: answer(task, found, place)
+        for task in experiment.tasks
+        if task.describe is not None and found.targets[task.name][place] is not None
+    })  # fmt: skip
+
+
+def fusion_views(
+    experiment: Experiment, split: str, found: Evaluated, inspected: Inspected | None
+) -> dict[str, FeatureMap | list[Attended] | None]:
+    """Returns the map of the fused features, and the examples with their attention, as reports take them."""
+    if inspected is None:
+        return {}
+    places = {row: place for place, row in enumerate(found.rows)}
+    attention = [
+        Attended(sample(experiment, split, found, places[row]), weights) for row, weights in inspected.attention.items()
+    ]
+    return {'features': _feature_map(experiment, found, places, inspected), 'attention': attention}
+
+
+def _feature_map(
+    experiment: Experiment, found: Evaluated, places: Mapping[int, int], inspected: Inspected
+) -> FeatureMap | None:
+    """Returns rows of the split in the plane, by class of each task that reads the fusion and by pattern."""
+    usable = np.flatnonzero(np.isfinite(inspected.fused).all(axis=1))
+    count = min(experiment.results.num_features, len(usable))
+    if count < FEWEST:
+        return None
+    chosen = usable[np.linspace(0, len(usable) - 1, count).astype(int)]
+    groups = {}
+    for task in experiment.tasks:
+        if task.class_names and task.reads == FUSED:
+            targets = [found.targets[task.name][places[row]] for row in inspected.rows[chosen]]
+            if all(np.shape(target) == () for target in targets if target is not None):
+                groups[task.name] = [None if t is None else task.class_names[int(t)] for t in targets]
+    groups['modalities'] = [
+        ' + '.join(name for name, has in sorted(inspected.present.items()) if has[row]) or 'none' for row in chosen
+    ]
+    return FeatureMap(embed(inspected.fused[chosen]), groups)
 
 
 def answer(task: Task, found: Evaluated, row: int) -> Answer:

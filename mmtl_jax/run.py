@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from mmtl_jax.core.files import plain, read_json
 from mmtl_jax.core.types import Batch, PyTree
 from mmtl_jax.experiment import Experiment, from_config
+from mmtl_jax.model import FUSED
 from mmtl_jax.training.checkpoint import Checkpoints
 from mmtl_jax.training.compilation import CompiledByShape, warm_up
 from mmtl_jax.training.evaluation import Evaluated, evaluate, make_eval_step
 from mmtl_jax.training.gradient import make_gradient, make_measure
 from mmtl_jax.training.host import Host
+from mmtl_jax.training.inspection import Inspected, inspect, make_look
 from mmtl_jax.training.mesh import make_mesh, replicated, split
 from mmtl_jax.training.modulation import with_modulation
 from mmtl_jax.training.run_directory import METRICS
@@ -130,6 +132,14 @@ class Run:
         """Returns metrics and outputs of a split under `state`."""
         batches = self.experiment.inputs.eval_batches(split_name, split(self.mesh))
         return evaluate(self.eval_step, state.inference, batches, self.experiment.tasks)
+
+    def inspect(self, state: TrainState, split_name: str, chosen: Collection[int]) -> Inspected | None:
+        """Returns what the fusion makes of a split, with its attention on some rows; None if no task reads it."""
+        if all(task.reads != FUSED for task in self.experiment.tasks):
+            return None
+        look = jax.jit(make_look(self.experiment.model), out_shardings=replicated(self.mesh))
+        batches = self.experiment.inputs.eval_batches(split_name, split(self.mesh))
+        return inspect(look, state.inference, batches, chosen)
 
     def _init(self, seed: int | jax.Array, start: Mapping[str, PyTree] | None = None) -> TrainState:
         experiment = self.experiment

@@ -3,7 +3,7 @@
 import contextlib
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 from ml_collections import config_flags
@@ -11,14 +11,17 @@ from ml_collections import config_flags
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import write_json_atomic
 from mmtl_jax.experiment import from_config, plain_config
-from mmtl_jax.results import resources_of, write_results
-from mmtl_jax.run import FITTED, best_state, check_fitted, open_checkpoints, open_run
+from mmtl_jax.results import chosen_rows, resources_of, write_results
+from mmtl_jax.run import FITTED, Run, best_state, check_fitted, open_checkpoints, open_run
+from mmtl_jax.training.evaluation import Evaluated
 from mmtl_jax.training.hooks import Clock
 from mmtl_jax.training.host import Host
+from mmtl_jax.training.inspection import Inspected
 from mmtl_jax.training.loop import Loop
 from mmtl_jax.training.mesh import split
 from mmtl_jax.training.progress import Progress, parameter_overview, stderr_console
 from mmtl_jax.training.run_directory import METRICS, check_workdir, claim
+from mmtl_jax.training.state import TrainState
 from mmtl_jax.training.writer import MetricsWriter
 
 
@@ -82,9 +85,18 @@ def train(config, workdir: pathlib.Path, *, tensorboard: bool = False) -> None:
         best, host = best_state(run, checkpoints)
         with clock.measure('evaluation'):
             evaluated = {name: run.evaluate(best, name) for name in experiment.results.splits}
+            shown = inspected_split(run, best, evaluated)
         resources = resources_of(clock, experiment.inputs.batch_size)
-        write_results(workdir, experiment, best, host, evaluated, resources)
+        write_results(workdir, experiment, best, host, evaluated, resources, shown)
     stderr_console().print(f'{workdir}/report.html shows what came of it; the numbers are in {workdir}/summary.json.')
+
+
+def inspected_split(run: Run, state: TrainState, evaluated: Mapping[str, Evaluated]) -> Inspected | None:
+    """Returns what the fusion makes of the first split, None where the config draws nothing of it."""
+    options, name = run.experiment.results, next(iter(evaluated))
+    if not (options.num_features or options.num_attention):
+        return None
+    return run.inspect(state, name, chosen_rows(evaluated[name], options.num_attention))
 
 
 def report_skipped(sentences: Sequence[str]) -> None:

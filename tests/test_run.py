@@ -87,7 +87,7 @@ def test_summary_report_and_figures(finished):
     shown = int(re.search(r'validation-(\d+)', report)[1])
     cells = [round(float(cell), 4) for cell in tiny.examples('validation')[shown]['table']]
     assert all(f'<td>{cell}</td>' in report for cell in cells)
-    assert {f'reliability_{split}.png' for split in ('validation', 'test')} <= {
+    assert {'features.png', 'reliability_validation.png', 'reliability_test.png'} <= {
         path.name for path in (finished / 'figures').iterdir()
     }
     assert {'kind/ece', 'kind/nll', 'kind/brier'} <= set(best)

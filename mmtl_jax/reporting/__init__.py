@@ -1,7 +1,9 @@
 """Floor 4: a run's data becomes figures and a page; pure functions, no training, no display, no JavaScript."""
 
+from mmtl_jax.reporting.attention import Attended, attention_figure
 from mmtl_jax.reporting.calibration import reliability_diagrams
 from mmtl_jax.reporting.curves import loss_curves, metric_curves, throughput, value_curve, weight_curves
+from mmtl_jax.reporting.features import FeatureMap, embed, feature_map
 from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
 from mmtl_jax.reporting.modalities import modality_curves
@@ -13,13 +15,18 @@ from mmtl_jax.reporting.subsets import shapley_bars, subset_table
 
 __all__ = [
     'Answer',
+    'Attended',
     'Evaluation',
+    'FeatureMap',
     'Sample',
+    'attention_figure',
     'conflict_curve',
     'conflict_heat_map',
     'confusion',
     'confusion_matrix',
     'contact_sheet',
+    'embed',
+    'feature_map',
     'gradient_norm_curves',
     'loss_curves',
     'metric_curves',

@@ -1,5 +1,6 @@
 """The figures of a run as PNG files, for its `figures/` folder, papers and README files."""
 
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,9 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.attention import Attended, attention_figure
 from mmtl_jax.reporting.calibration import reliability_figures
+from mmtl_jax.reporting.features import FeatureMap, feature_map
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.samples import Evaluation, Sample
@@ -24,6 +27,8 @@ def write_figures(
     summary: Mapping[str, Any],
     evaluations: Mapping[str, Mapping[str, Evaluation]] | None = None,
     samples: Sequence[Sample] = (),
+    features: FeatureMap | None = None,
+    attention: Sequence[Attended] = (),
 ) -> list[pathlib.Path]:
     """Writes every figure for which there is data; returns the files.
 
@@ -34,13 +39,18 @@ def write_figures(
       summary: `summary.json`; its `best_step` is marked.
       evaluations: split -> task -> `Evaluation`.
       samples: examples with the model's answers.
+      features: the fused features as a map.
+      attention: examples with the attention between modalities.
 
     Raises:
       OSError: a file cannot be written; a full disk is told in one sentence.
     """
     return [
         write_figure(pathlib.Path(directory) / f'{name}.png', figure)
-        for name, figure in _figures(primaries, history, summary.get('best_step'), evaluations or {}, samples)
+        for name, figure in itertools.chain(
+            _figures(primaries, history, summary.get('best_step'), evaluations or {}, samples),
+            fusion_figures(features, attention),
+        )
     ]
 
 
@@ -52,6 +62,14 @@ def write_figure(path: pathlib.Path, figure: Figure) -> pathlib.Path:
     """
     write_bytes_atomic(path, to_png(figure))
     return path
+
+
+def fusion_figures(features: FeatureMap | None, attention: Sequence[Attended]) -> Iterator[tuple[str, Figure]]:
+    """Yields (file name, figure) of what the fusion makes of a split."""
+    if features is not None:
+        yield 'features', feature_map(features)
+    for index, shown in enumerate(attention):
+        yield f'attention_{index}', attention_figure(shown)
 
 
 def _figures(

@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
+from mmtl_jax.reporting.attention import Attended
 from mmtl_jax.reporting.calibration import reliability_figures
+from mmtl_jax.reporting.features import FeatureMap
+from mmtl_jax.reporting.figures import fusion_figures
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
@@ -37,6 +40,8 @@ def write_report(
     evaluations: Evaluations | None = None,
     samples: Sequence[Sample] = (),
     resources: Mapping[str, Any] | None = None,
+    features: FeatureMap | None = None,
+    attention: Sequence[Attended] = (),
     title: str = 'Training run',
 ) -> None:
     """Writes the report of a run; a part without data is left out, so a run that ended early has a report too.
@@ -51,6 +56,8 @@ def write_report(
       evaluations: split -> task -> `Evaluation`.
       samples: examples with the model's answers; the first 24 are shown, the first 8 with their sound.
       resources: see `resources_section`.
+      features: the fused features as a map.
+      attention: examples with the attention between modalities.
       title: over the page.
 
     Raises:
@@ -64,6 +71,7 @@ def write_report(
         'Confusion': _confusions(evaluations),
         'Calibration': _calibration(evaluations),
         'Samples': _samples(list(primaries), samples),
+        'Fusion': _fusion(features, attention),
         'Resources': resources_section(resources or {}),
         'Setup': _setup(config, environment),
     }
@@ -205,6 +213,15 @@ def _calibration(evaluations: Evaluations) -> list[Html]:
     order = {split: evaluations[split] for split in sorted(evaluations, key=lambda name: name != 'test')}
     cards = [_card(figure, f'r{index}') for index, (_, figure) in enumerate(reliability_figures(order))]
     note = 'Bars: how often answers of a confidence are right. Lines: their mean confidence; bars below are too sure.'
+    return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')] if cards else []
+
+
+def _fusion(features: FeatureMap | None, attention: Sequence[Attended]) -> list[Html]:
+    """Returns the map of the fused features, and the attention between modalities on some examples."""
+    cards = [_card(figure, f'f{index}') for index, (_, figure) in enumerate(fusion_figures(features, attention))]
+    note = (
+        'Fused features by t-SNE: what lies together looks alike to the tasks. Attention: mean over layers and heads.'
+    )
     return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')] if cards else []
 
 
