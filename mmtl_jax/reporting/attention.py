@@ -85,11 +85,13 @@ def _draw_modality(axes: Axes, name: str, received: np.ndarray, sample: Sample) 
         words = '\n'.join(textwrap.wrap(clean(sample.texts[name], 240), 32)[:9])
         write(above, 0.0, 1.0, words, va='top', transform=above.transAxes)
     strip = axes.inset_axes((0.0, 0.08, 1.0, 0.13))
-    strip.imshow(received[None], cmap=BLUES, aspect='auto', vmin=0, interpolation='nearest')
+    # One token alone has nothing to be compared with but all the attention that there is.
+    most = 1.0 if len(received) == 1 else None
+    strip.imshow(received[None], cmap=BLUES, aspect='auto', vmin=0, vmax=most, interpolation='nearest')
     strip.set(xticks=[], yticks=[])
     for spine in strip.spines.values():
         spine.set_color(LIGHT['axis'])
-    words = 'one token' if len(received) == 1 else f'{len(received)} tokens, first to last'
+    words = f'one token, {received[0]:.0%}' if len(received) == 1 else f'{len(received)} tokens, first to last'
     write(strip, 0.0, -0.35, words, color=LIGHT['muted'], va='top', transform=strip.transAxes)
 
 
