@@ -55,6 +55,7 @@ LEFT_OUT = {
     **dict.fromkeys(['krum', 'trimmed_mean'], 'for three tasks or more'),
     **dict.fromkeys(['clip_norm', 'ema', 'every', 'per_group'], 'around another method'),
     'from_weighting': 'for methods of your own',
+    'gradient_blend': 'weights from evaluations on a validation split',
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from mmtl_jax import train
-from mmtl_jax.data import load_source
+from mmtl_jax.data import load_source, preparation
 from tests.verbs import ENVIRONMENT, TINY, call, edited, one_error, snapshot, train_tiny
 
 DATA = "config.data.sources = ({{'name': 'tests.configs.tiny.examples', 'builder_kwargs': {}}},)"
@@ -174,6 +174,8 @@ def test_no_network(tmp_path, capsys, monkeypatch):
         raise requests.ConnectionError('storage.example cannot be reached')
 
     monkeypatch.setattr(requests.Session, 'request', unreachable)
+    # As where TensorFlow is installed, which this data set needs to be prepared.
+    monkeypatch.setattr(preparation, 'missing_packages', lambda builder: [])
     config = edited(tmp_path, f"config.data.sources = ({{'name': 'mnist', 'data_dir': '{tmp_path / 'data'}'}},)")
     assert train_tiny(tmp_path / 'run', config=config) == 1
     sentence = capsys.readouterr().err.splitlines()[-1]
