@@ -47,6 +47,7 @@ setup(
         'scipy',
         'soundfile',
         'tensorflow-datasets>=4.9.10',
+        'threadpoolctl',
         'tokenizers',
     ],
     extras_require={

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, NUM_HUES, dress, hue, panels, shorten
 
@@ -49,7 +50,9 @@ def embed(features: np.ndarray, seed: int = 0) -> np.ndarray:
         return np.zeros((len(features), 2))
     perplexity = min(30.0, (len(features) - 1) / 3)
     init = 'pca' if features.shape[1] > 1 else 'random'
-    return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(features / spread)
+    # Several threads wait for each other by spinning: a hundred times as long where something else runs on a core.
+    with threadpool_limits(limits=1, user_api='openmp'):
+        return TSNE(perplexity=perplexity, init=init, random_state=seed).fit_transform(features / spread)
 
 
 def feature_map(shown: FeatureMap, columns: int = 2) -> Figure:
