@@ -4,10 +4,9 @@ With `--modalities=all-subsets`, or one subset such as `--modalities=image_capti
 with `--corruptions=image:noise,speech:snr`, with inputs that get worse.
 """
 
-import contextlib
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from absl import flags
 
@@ -22,7 +21,7 @@ from mmtl_jax.robustness import (
     robustness_lines,
     write_robustness,
 )
-from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.run import saved_experiment, trained
 from mmtl_jax.subsets import (
     ALL_SUBSETS,
     asked_values,
@@ -35,10 +34,8 @@ from mmtl_jax.subsets import (
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import evaluate as evaluate_batches
 from mmtl_jax.training.evaluation import evaluate_subsets
-from mmtl_jax.training.host import Host
 from mmtl_jax.training.mesh import split as split_rows
 from mmtl_jax.training.progress import stderr_console
-from mmtl_jax.training.state import TrainState
 
 
 def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
@@ -127,19 +124,6 @@ def evaluate_corruptions(
 def scored(experiment: Experiment) -> list[Task]:
     """Returns the tasks that are measured by more than a loss."""
     return [task for task in experiment.tasks if task.primary]
-
-
-@contextlib.contextmanager
-def trained(workdir: pathlib.Path, experiment: Experiment) -> Iterator[tuple[Run, TrainState, Host]]:
-    """Gives the run, the state of its best checkpoint, and the host's part of the latest.
-
-    Raises:
-      ValueError: there is no checkpoint.
-    """
-    run = open_run(experiment)
-    with open_checkpoints(workdir, experiment) as checkpoints:
-        state, host = best_state(run, checkpoints)
-        yield run, state, host
 
 
 def print_values(values: dict[str, float]) -> None:

@@ -22,7 +22,7 @@ from mmtl_jax.experiment import Experiment
 from mmtl_jax.pretrained import export_encoder, load, write_weights
 from mmtl_jax.pretrained.from_spec import ADAPTERS, PRETRAINED
 from mmtl_jax.pretrained.weights import SAFETENSORS
-from mmtl_jax.run import best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.run import saved_experiment, trained
 from mmtl_jax.training.progress import stderr_console
 
 
@@ -36,10 +36,8 @@ def export(workdir: pathlib.Path, out: pathlib.Path) -> None:
     if out.exists():
         raise ValueError(f'--out={out} exists; choose another name, nothing is overwritten.')
     experiment = saved_experiment(workdir)
-    run = open_run(experiment)
-    with open_checkpoints(workdir, experiment) as checkpoints:
-        state, _ = best_state(run, checkpoints)
-    variables = jax.tree.map(np.asarray, state.inference)
+    with trained(workdir, experiment) as (_, state, _):
+        variables = jax.tree.map(np.asarray, state.inference)
     for modality in experiment.model.encoders:
         part = {name: tree['encoders'][modality] for name, tree in variables.items() if modality in _encoders(tree)}
         export_modality(experiment, modality, part, out / modality)

@@ -11,7 +11,7 @@ from absl import flags
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import plain, write_bytes_atomic
 from mmtl_jax.results import answer
-from mmtl_jax.run import Run, best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.run import Run, saved_experiment, trained
 from mmtl_jax.training.evaluation import Evaluated
 from mmtl_jax.training.progress import stderr_console
 
@@ -27,10 +27,7 @@ def predict(workdir: pathlib.Path, split: str, out: pathlib.Path) -> None:
     """
     if out.exists():
         raise ValueError(f'--out={out} exists; choose another name, nothing is overwritten.')
-    experiment = saved_experiment(workdir)
-    run = open_run(experiment)
-    with open_checkpoints(workdir, experiment) as checkpoints:
-        state, _ = best_state(run, checkpoints)
+    with trained(workdir, saved_experiment(workdir)) as (run, state, _):
         found = run.evaluate(state, split)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_bytes_atomic(out, ''.join(json.dumps(line, ensure_ascii=False) + '\n' for line in _lines(run, split, found)))

@@ -1,9 +1,10 @@
 """A run on its devices: compiled steps, the state, its checkpoints; what the verbs have in common."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -56,16 +57,15 @@ class Run:
     def new_state(self) -> TrainState:
         """Returns the state at step 0, on the devices."""
         # The seed is an argument, so that another seed finds this program in the compilation cache.
-        # The data is read here: what happens while a program is traced is part of it.
-        self.experiment.inputs.empty_batches()
-        init = jax.jit(self._init, out_shardings=replicated(self.mesh))
+        init = jax.jit(self._make_init(), out_shardings=replicated(self.mesh))
         return init(self.experiment.seed, self.experiment.pretrained)
 
     def load(self, checkpoints: Checkpoints, step: int) -> tuple[TrainState, Host]:
         """Returns the state and the host's part of a checkpoint."""
         sharding = replicated(self.mesh)
         like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), jax.eval_shape(self._init, 0)
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            jax.eval_shape(self._make_init(), 0),
         )
         state, host = checkpoints.load(step, like)
         return state, Host(**host)
@@ -141,19 +141,26 @@ class Run:
         batches = self.experiment.inputs.eval_batches(split_name, split(self.mesh))
         return inspect(look, state.inference, batches, chosen)
 
-    def _init(self, seed: int | jax.Array, start: Mapping[str, PyTree] | None = None) -> TrainState:
+    def _make_init(self) -> Callable[..., TrainState]:
+        """Returns `(seed, start=None) -> state` at step 0, to be traced."""
         experiment = self.experiment
-        return init_state(
-            experiment.model,
-            experiment.optimizer,
-            experiment.balancer,
-            batch=experiment.inputs.empty_batches()[0],
-            num_tasks=len(experiment.tasks),
-            seed=seed,
-            average=experiment.average_decay is not None,
-            level=experiment.jacobian.level,
-            start=start,
-        )
+        # Made here, since it reads the data: what happens while a program is traced becomes part of it.
+        batch = experiment.inputs.empty_batches()[0]
+
+        def init(seed: int | jax.Array, start: Mapping[str, PyTree] | None = None) -> TrainState:
+            return init_state(
+                experiment.model,
+                experiment.optimizer,
+                experiment.balancer,
+                batch=batch,
+                num_tasks=len(experiment.tasks),
+                seed=seed,
+                average=experiment.average_decay is not None,
+                level=experiment.jacobian.level,
+                start=start,
+            )
+
+        return init
 
 
 def lean(state: TrainState) -> TrainState:
@@ -244,3 +251,16 @@ def best_state(run: Run, checkpoints: Checkpoints) -> tuple[TrainState, Host]:
     if host.best_step in (None, checkpoints.latest):
         return latest, host
     return run.load(checkpoints, host.best_step)[0], host
+
+
+@contextlib.contextmanager
+def trained(workdir: pathlib.Path, experiment: Experiment) -> Iterator[tuple[Run, TrainState, Host]]:
+    """Gives the run, the state of its best checkpoint, and the host's part of the latest.
+
+    Raises:
+      ValueError: there is no checkpoint.
+    """
+    run = open_run(experiment)
+    with open_checkpoints(workdir, experiment) as checkpoints:
+        state, host = best_state(run, checkpoints)
+        yield run, state, host

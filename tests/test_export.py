@@ -10,7 +10,7 @@ import pytest
 from mmtl_jax import pretrained, train
 from mmtl_jax.core.types import Ragged
 from mmtl_jax.experiment import from_config
-from mmtl_jax.run import best_state, open_checkpoints, open_run, saved_experiment
+from mmtl_jax.run import open_run, saved_experiment, trained
 from tests.configs import published, tiny
 from tests.verbs import call, edited, one_error, train_tiny
 
@@ -23,9 +23,8 @@ def no_report(monkeypatch):
 def best(workdir: pathlib.Path):
     """Returns the experiment of a run and the variables of its best checkpoint."""
     experiment = saved_experiment(workdir)
-    run = open_run(experiment)
-    with open_checkpoints(workdir, experiment) as checkpoints:
-        return experiment, best_state(run, checkpoints)[0].inference
+    with trained(workdir, experiment) as (_, state, _):
+        return experiment, state.inference
 
 
 def test_encoders_and_the_whole_model_are_written_and_read_again(tmp_path, capsys):
