@@ -9,7 +9,7 @@ import ml_collections
 import optax
 
 from mmtl_jax import balancing, fusion, sharing, tasks
-from mmtl_jax.core.build import build, check_arguments
+from mmtl_jax.core.build import build, construct
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
 from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
@@ -178,8 +178,7 @@ def from_config(
 
 def _section(target: Any, name: str, arguments: Mapping[str, Any], **more: Any) -> Any:
     arguments = {**arguments, **more}
-    check_arguments(f'the config section {name!r}', target, arguments)
-    return target(**arguments)
+    return construct(f'the config section {name!r}', target, arguments)
 
 
 def _with_targets(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -355,8 +354,7 @@ def _ogm_ge(spec: Mapping[str, Any] | str, task_list: tuple[Task, ...], modaliti
     arguments = spec.get('ogm_ge') if isinstance(spec, Mapping) else None
     if arguments is None:
         return None
-    check_arguments('balancing.ogm_ge', OGMGE, arguments)
-    options = OGMGE(**arguments)
+    options = construct('balancing.ogm_ge', OGMGE, arguments)
     compared_tasks(options, task_list, modalities)
     return options
 

@@ -52,7 +52,15 @@ def build(spec: str | Mapping[str, Any], namespace: ModuleType, **defaults: Any)
     target = resolve(name, namespace)
     if not callable(target):
         raise ValueError(f'{name} is a {type(target).__name__}; name a class or a function.')
-    arguments = {**defaults, **arguments}
+    return construct(name, target, {**defaults, **arguments})
+
+
+def construct(name: str, target: Any, arguments: Mapping[str, Any]) -> Any:
+    """Returns `target(**arguments)`.
+
+    Raises:
+      ValueError: `target`, called `name` in the sentence, does not take these arguments.
+    """
     check_arguments(name, target, arguments)
     return target(**arguments)
 

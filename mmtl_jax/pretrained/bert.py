@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import BERT
 from mmtl_jax.pretrained.cache import open_weights
@@ -130,8 +130,7 @@ def _encoder(path: str | Path, config: Mapping[str, Any], fields: Mapping[str, A
             raise ValueError(f'the configuration of {path} lacks {name!r}; get its config.json again.')
         arguments[field] = config.get(name, ABSENT.get(field))
     arguments = {'num_types': 0, **arguments, **fields}
-    check_arguments('BERT', BERT, arguments)
-    return BERT(**arguments)
+    return construct('BERT', BERT, arguments)
 
 
 def bert_names(encoder: BERT, kind: str = 'bert', *, prefix: str = '', old_norms: bool = False) -> NameTable:

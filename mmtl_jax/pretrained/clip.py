@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import CLIPImage, CLIPText
 from mmtl_jax.pretrained.cache import Weights, open_weights
@@ -97,8 +97,7 @@ def clip_image(
         if not isinstance(sizes[name], int):
             raise ValueError(f'{path} is a CLIP with {name}={sizes[name]!r}; encoders.CLIPImage has squares.')
     arguments = {'width': None, **sizes, **pixel_fields(weights.file), **fields}
-    check_arguments('CLIPImage', CLIPImage, arguments)
-    encoder = CLIPImage(**arguments)
+    encoder = construct('CLIPImage', CLIPImage, arguments)
     names = clip_image_names(encoder, prefix=prefix_of(path, weights, IMAGE_STEM, 'vision tower of a CLIP'))
     options = {'config': config, 'strict': strict, 'ignore': ignore, 'key': key}
     return image_tower(encoder, names, weights.file, weights=weights, **options)
@@ -136,8 +135,7 @@ def clip_text(
     if not isinstance(sizes['end_id'], int) or sizes['end_id'] == WRONG_END_ID:
         sizes['end_id'] = None
     arguments = {'width': None, **sizes, **fields}
-    check_arguments('CLIPText', CLIPText, arguments)
-    encoder = CLIPText(**arguments)
+    encoder = construct('CLIPText', CLIPText, arguments)
     names = clip_text_names(encoder, prefix=prefix_of(path, weights, TEXT_STEM, 'text tower of a CLIP'))
     example = Ragged(jax.ShapeDtypeStruct((1, 1), jnp.int32), jax.ShapeDtypeStruct((1, 1), jnp.bool_))
     options = {'config': config, 'strict': strict, 'ignore': ignore, 'key': key}

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import EfficientNetLite0
 from mmtl_jax.pretrained.cache import open_weights
@@ -43,8 +43,7 @@ def efficientnet_lite0(
     if STEM not in weights:
         raise ValueError(f'{path} holds no EfficientNet-lite: there is no {STEM} in it.')
     arguments = {'width': None, 'norm': 'frozen', **fields}
-    check_arguments('EfficientNetLite0', EfficientNetLite0, arguments)
-    encoder = EfficientNetLite0(**arguments)
+    encoder = construct('EfficientNetLite0', EfficientNetLite0, arguments)
     names = efficientnet_names(encoder)
     return image_tower(encoder, names, weights.file, weights=weights, strict=strict, ignore=ignore, key=key)
 

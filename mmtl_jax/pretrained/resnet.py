@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ResNet
 from mmtl_jax.encoders.resnet import FIRST_BOTTLENECK, STAGE_SIZES
@@ -56,8 +56,7 @@ def resnet(
     arguments = {'width': None, 'norm': 'frozen', **pixel_fields(weights.file)}
     arguments |= _sizes(path, weights, config, f'{prefix}{STEMS[library]}') if 'depth' not in fields else {}
     arguments |= fields
-    check_arguments('ResNet', ResNet, arguments)
-    encoder = ResNet(**arguments)
+    encoder = construct('ResNet', ResNet, arguments)
     names = resnet_names(encoder, library, prefix=prefix)
     options = {'config': config, 'strict': strict, 'ignore': ignore, 'key': key}
     return image_tower(encoder, names, weights.file, weights=weights, **options)

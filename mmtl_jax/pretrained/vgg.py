@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import VGG16
 from mmtl_jax.pretrained.cache import open_weights
@@ -45,8 +45,7 @@ def vgg16(
         raise ValueError(f'{path} holds no VGG16: there is no 3x3 kernel {STEM} in it.')
     norm = 'frozen' if any(name.endswith('running_mean') for name in weights) else None
     arguments = {'width': None, 'norm': norm, **fields}
-    check_arguments('VGG16', VGG16, arguments)
-    encoder = VGG16(**arguments)
+    encoder = construct('VGG16', VGG16, arguments)
     return image_tower(
         encoder, vgg16_names(encoder), weights.file, weights=weights, strict=strict, ignore=ignore, key=key
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array
 from mmtl_jax.encoders import ViT
 from mmtl_jax.pretrained.cache import Weights, open_weights
@@ -89,8 +89,7 @@ def vit(
         config = read_config(weights.file)
     sizes = _configured(path, config) if library == 'transformers' else _measured(path, weights, prefix)
     arguments = {'width': None, **sizes, **pixel_fields(weights.file), **fields}
-    check_arguments('ViT', ViT, arguments)
-    encoder = ViT(**arguments)
+    encoder = construct('ViT', ViT, arguments)
     if config is None and (weights.file.parent / 'config.json').is_file():
         # timm's own, kept for an export.
         config = read_config(weights.file)

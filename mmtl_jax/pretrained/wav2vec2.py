@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import Wav2Vec2
 from mmtl_jax.pretrained.cache import open_weights
@@ -99,8 +99,7 @@ def wav2vec2(
     weights = open_weights(path, cache)
     config = read_config(weights.file) if config is None else config
     arguments = {**configured(path, config, 'wav2vec2', keys=KEYS, absent=ABSENT, only=ONLY), **fields}
-    check_arguments('Wav2Vec2', Wav2Vec2, arguments)
-    encoder = Wav2Vec2(**arguments)
+    encoder = construct('Wav2Vec2', Wav2Vec2, arguments)
     names = wav2vec2_names(
         encoder,
         prefix=prefix_of(path, weights, STEM, 'wav2vec 2.0'),

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import construct
 from mmtl_jax.core.types import Array, Ragged
 from mmtl_jax.encoders import Whisper
 from mmtl_jax.pretrained.cache import open_weights
@@ -72,8 +72,7 @@ def whisper(
     weights = open_weights(path, cache)
     config = read_config(weights.file) if config is None else config
     arguments = {**configured(path, config, 'whisper', keys=KEYS, absent=ABSENT, only={}), **fields}
-    check_arguments('Whisper', Whisper, arguments)
-    encoder = Whisper(**arguments)
+    encoder = construct('Whisper', Whisper, arguments)
     names = whisper_names(encoder, prefix=prefix_of(path, weights, STEM, 'Whisper'))
     example = Ragged(
         jax.ShapeDtypeStruct((1, 2, encoder.num_mels), jnp.float32), jax.ShapeDtypeStruct((1, 2), jnp.bool_)

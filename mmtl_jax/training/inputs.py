@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from mmtl_jax import data
-from mmtl_jax.core.build import check_arguments
+from mmtl_jax.core.build import check_arguments, construct
 from mmtl_jax.core.types import Batch
 from mmtl_jax.pretrained.frozen_features import FrozenFeatures, with_frozen_features
 from mmtl_jax.pretrained.tokenizer import tokenizer_json
@@ -92,9 +92,7 @@ class Inputs:
         self._prepare = {
             'cache_bytes': int(cache_gigabytes * 2**30), 'num_threads': num_threads, 'bad_examples': bad_examples
         }  # fmt: skip
-        if sampling is not None:
-            check_arguments('data.sampling', data.Sampling, sampling)
-        self._sampling = None if sampling is None else data.Sampling(**sampling)
+        self._sampling = None if sampling is None else construct('data.sampling', data.Sampling, sampling)
         self._num_workers, self._fitted, self._seed = num_workers, fitted, seed
         self._read: dict[str, data.PreparedSource] = {}
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
@@ -258,8 +256,7 @@ class Inputs:
 def _tokenizer(name: str, spec: Mapping[str, Any]) -> str:
     """Returns a published tokenizer as text."""
     arguments = {key: value for key, value in spec.items() if key != 'kind'}
-    check_arguments(f'vocabulary {name!r}', tokenizer_json, arguments)
-    return tokenizer_json(**arguments)
+    return construct(f'vocabulary {name!r}', tokenizer_json, arguments)
 
 
 @contextlib.contextmanager
