@@ -60,8 +60,9 @@ class FrozenFeatures:
         """A hash of the weights."""
         return content_hash(self.tower['pretrained'])
 
+    @functools.cached_property
     def preprocess(self) -> data.Preprocess:
-        """Returns the way from an example to what the tower reads."""
+        """The way from an example to what the tower reads."""
         return data.build_preprocess(
             inputs={'input': self.key}, targets={}, steps=self.steps, vocabularies=self.vocabularies
         )
@@ -96,7 +97,7 @@ class FrozenFeatures:
 
     def keys(self, source: data.Source) -> tuple[str, ...]:
         """Returns the keys of the data set that decide on the features."""
-        return tuple(key for key in self.preprocess().keys_to_read(source) if key != 'id')
+        return tuple(key for key in self.preprocess.keys_to_read(source) if key != 'id')
 
 
 def with_frozen_features(
@@ -123,7 +124,7 @@ def with_frozen_features(
     for key, wanted in features.items():
         if key in source.keys:
             raise ValueError(f'{source.name!r} has a key {key!r} already; give the frozen features another.')
-        wanted.preprocess().check_keys(source)
+        wanted.preprocess.check_keys(source)
         about = wanted.about(source)
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
         place = pathlib.Path(folder).expanduser() / source.name.replace('/', '-') / f'{key}-{digest[:20]}'
@@ -145,9 +146,8 @@ def _compute(
     about: Mapping[str, Any],
 ) -> data.SideTable:
     """Computes the features of the rows `first`, and writes them for all rows: `numbers` tells whose each has."""
-    preprocess = wanted.preprocess()
-    selected = source.select(preprocess.keys_to_read(source))
-    prepared = data.prepare(data.SequenceSource(_Some(selected, first), source.name, source.split), preprocess)
+    selected = source.select(wanted.preprocess.keys_to_read(source))
+    prepared = data.prepare(data.SequenceSource(_Some(selected, first), source.name, source.split), wanted.preprocess)
     layout = data.make_layout(prepared, buckets=wanted.buckets and {'input': wanted.buckets})
     tower = wanted.load()
     apply = jax.jit(
