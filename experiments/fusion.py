@@ -15,7 +15,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from experiments.runs import Options, call, cell, machines, run_experiment, table, train_rows, training_seconds
+from experiments.runs import (
+    Options,
+    call,
+    cell,
+    machines,
+    run_experiment,
+    table,
+    train_rows,
+    train_run,
+    training_seconds,
+)
 from mmtl_jax import fusion
 from mmtl_jax.core.files import read_json
 from mmtl_jax.results import RESOURCES
@@ -35,15 +45,6 @@ COSTS = ('parameters', 'training, s')
 SPLIT = 'test'
 # A gain counts when it is more than so many standard deviations.
 DEVIATIONS = 2
-
-
-def train(run: pathlib.Path, config: str, seed: int, dropout: float | None = None) -> None:
-    """Trains a run, if that has not been done; `dropout` replaces the config's of every modality."""
-    if not (run / 'summary.json').exists():
-        shares = (
-            () if dropout is None else [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
-        )
-        call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}', *shares)
 
 
 def config_of(row: str) -> str:
@@ -174,11 +175,12 @@ def page(options: Options, best: str) -> str:
 
 def work(options: Options) -> None:
     """Trains what is missing and writes the page."""
-    train_rows(options, lambda run, row, seed: train(run, config_of(row), seed))
+    train_rows(options, lambda run, row, seed: train_run(run, config_of(row), seed))
     best = best_fusion(options)
     for row, dropout in DROPOUT.items():
         for seed in range(options.seeds if options.train else 0):
-            train(options.runs / f'{row}-{seed}', config_of(best), seed, dropout)
+            changes = [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
+            train_run(options.runs / f'{row}-{seed}', config_of(best), seed, *changes)
     options.out.write_text(page(options, best))
 
 

@@ -67,10 +67,10 @@ def run_experiment(
     return run_command(what, values, start, required=('runs', 'out'))
 
 
-def train_run(run: pathlib.Path, config: str, seed: int) -> None:
-    """Trains a run, if that has not been done."""
+def train_run(run: pathlib.Path, config: str, seed: int, *changes: str) -> None:
+    """Trains a run, if that has not been done; `changes` are further arguments, such as `--config.fusion.width=64`."""
     if not (run / 'summary.json').exists():
-        call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}')
+        call('mmtl_jax.train', f'--config={config}', f'--config.seed={seed}', f'--workdir={run}', *changes)
 
 
 def train_rows(options: Options, train: Callable[[pathlib.Path, str, int], None]) -> None:
