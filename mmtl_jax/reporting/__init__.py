@@ -7,10 +7,12 @@ from mmtl_jax.reporting.features import FeatureMap, embed, feature_map
 from mmtl_jax.reporting.figures import write_figure, write_figures
 from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, gradient_norm_curves
 from mmtl_jax.reporting.modalities import modality_curves
+from mmtl_jax.reporting.overlays import draw_picture, draw_values
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
 from mmtl_jax.reporting.report import write_report
 from mmtl_jax.reporting.robustness import robustness_curves
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
+from mmtl_jax.reporting.scenes import Scene, scene_sheet
 from mmtl_jax.reporting.subsets import shapley_bars, subset_table
 
 __all__ = [
@@ -19,12 +21,15 @@ __all__ = [
     'Evaluation',
     'FeatureMap',
     'Sample',
+    'Scene',
     'attention_figure',
     'conflict_curve',
     'conflict_heat_map',
     'confusion',
     'confusion_matrix',
     'contact_sheet',
+    'draw_picture',
+    'draw_values',
     'embed',
     'feature_map',
     'gradient_norm_curves',
@@ -33,6 +38,7 @@ __all__ = [
     'modality_curves',
     'reliability_diagrams',
     'robustness_curves',
+    'scene_sheet',
     'shapley_bars',
     'spectrogram',
     'subset_table',
