@@ -245,11 +245,11 @@ def _check_moves(steps: Sequence[Callable[..., Example]], placed: Sequence[Field
         if not isinstance(step, Transform) or not step.moves:
             continue
         for field in placed:
-            # What is only made later, together with the picture, has nothing to be moved.
+            # What is only made later, with the picture or of what was moved with it, has nothing to be moved.
             made_later = any(
                 isinstance(later, Transform)
                 and field.key in set(later.writes) - set(later.reads)
-                and set(later.writes) & set(step.writes)
+                and {*later.writes, *later.reads} & set(step.writes)
                 for later in steps[place + 1 :]
             )
             if field.key not in step.writes and not made_later:

@@ -25,6 +25,7 @@ from mmtl_jax.data.transforms.corruptions_image import (
 )
 from mmtl_jax.data.transforms.corruptions_table import table_dropout, table_noise
 from mmtl_jax.data.transforms.corruptions_text import text_deletion, text_swap, text_typos
+from mmtl_jax.data.transforms.depth import depth_of_solids, normals_from_depth, scale_depth
 from mmtl_jax.data.transforms.image import (
     centre_crop,
     colour_jitter,
@@ -59,6 +60,7 @@ __all__ = [
     'characters',
     'clean_boxes',
     'colour_jitter',
+    'depth_of_solids',
     'frequency_shift',
     'hashed_ngrams',
     'image_blur',
@@ -72,6 +74,7 @@ __all__ = [
     'multi_hot',
     'normalise_frames',
     'normalise_text',
+    'normals_from_depth',
     'place_on_canvas',
     'random_affine',
     'random_crop',
@@ -83,6 +86,7 @@ __all__ = [
     'resample',
     'resize',
     'resize_with_padding',
+    'scale_depth',
     'select',
     'single_box',
     'spec_augment',
