@@ -6,7 +6,9 @@ From a name to batches: `load_source` -> `build_preprocess` -> `prepare` -> `mak
 
 from mmtl_jax.data.corrupt import CORRUPTIONS, CorruptInput, corrupt_input, corruption_names
 from mmtl_jax.data.fitting import fit_vocabularies
+from mmtl_jax.data.join import Joined, joined
 from mmtl_jax.data.layout import Layout, empty_batch, make_layout
+from mmtl_jax.data.numpy_files import array_folder
 from mmtl_jax.data.pipeline import EvalLoader, TrainLoader, eval_loader, train_loader
 from mmtl_jax.data.prefetch import DeviceIterator, prefetch_to_device, to_device
 from mmtl_jax.data.prepared import PreparedSource, prepare
@@ -22,6 +24,7 @@ __all__ = [
     'DeviceIterator',
     'EvalLoader',
     'Field',
+    'Joined',
     'JoinedSource',
     'Layout',
     'PreparedSource',
@@ -31,6 +34,7 @@ __all__ = [
     'SideTable',
     'Source',
     'TrainLoader',
+    'array_folder',
     'build_preprocess',
     'corrupt_input',
     'corruption_names',
@@ -41,6 +45,7 @@ __all__ = [
     'fingerprint',
     'fit_vocabularies',
     'fit_vocabulary',
+    'joined',
     'load_source',
     'make_layout',
     'normalise_text',

@@ -4,12 +4,14 @@ import contextlib
 import dataclasses
 import functools
 import importlib
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from mmtl_jax.data.preparation import make_builder, prepare_builder
 from mmtl_jax.data.transforms.base import Example
@@ -205,9 +207,8 @@ class TfdsSource:
     def _features(self) -> tfds.features.FeaturesDict:
         """The features that are decoded."""
         features = self.builder.info.features
-        if self.selected is None:
-            return features
-        return tfds.features.FeaturesDict({top: features[top] for top, _ in (self._by_key[key] for key in self.keys)})
+        tops = [self._by_key[key][0] for key in self.keys]
+        return tfds.features.FeaturesDict({top: _whole_numbers(features[top]) for top in tops})
 
     @functools.cached_property
     def _records(self) -> Sequence[bytes]:
@@ -275,6 +276,28 @@ def _inner(feature: tfds.features.FeatureConnector) -> Any:
     if not isinstance(inside, tfds.features.FeaturesDict):
         return feature
     return {name: _inner(entry) for name, entry in inside.items()}
+
+
+def _whole_numbers(feature: tfds.features.FeatureConnector) -> tfds.features.FeatureConnector:
+    """Returns what decodes a PNG of one channel with all of its bits, and every other feature as it is."""
+    if not isinstance(feature, tfds.features.Image) or feature.encoding_format != 'png' or feature.shape[-1:] != (1,):
+        return feature
+    return Grey(shape=feature.shape, dtype=feature.np_dtype, encoding_format='png')
+
+
+class Grey(tfds.features.Image):
+    """A picture of one channel; those of 16 bits stay whole.
+
+    TFDS declares the disparity of Cityscapes to be bytes. Its files have 16 bits, of which its own decoder, without
+    TensorFlow, keeps the lower eight: noise.
+    """
+
+    def decode_example_np(self, example: bytes) -> np.ndarray:
+        """Returns `[h, w, 1]`, uint8 or uint16."""
+        with Image.open(io.BytesIO(example)) as image:
+            if not image.mode.startswith('I'):
+                return super().decode_example_np(example)
+            return np.asarray(image).astype(np.uint16)[..., None]
 
 
 def _stacked(value: Any, feature: tfds.features.FeatureConnector) -> Any:
