@@ -136,7 +136,7 @@ def from_config(
     fused = tuple(task.name for task in task_list if task.reads == FUSED)
     fusion_spec = values['fusion']
     fusion_spec = dict(fusion_spec) if isinstance(fusion_spec, Mapping) else {'name': fusion_spec}
-    modality_dropout = fusion_spec.pop('modality_dropout', {})
+    of_model = {name: fusion_spec.pop(name) for name in ('modality_dropout', 'maps') if name in fusion_spec}
     starting = _encoders(values, inputs, fitted)
     model = MultiModalMultiTask(
         encoders={name: start.module for name, start in starting.items()},
@@ -144,7 +144,7 @@ def from_config(
         sharing=build(values['sharing'], sharing, tasks=fused),
         heads={task.name: task.head for task in task_list},
         reads={task.name: task.reads for task in task_list},
-        modality_dropout=modality_dropout,
+        **of_model,
     )
     training = dict(values['training'])
     devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})

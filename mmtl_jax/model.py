@@ -46,6 +46,8 @@ class MultiModalMultiTask(nn.Module):
       modality_dropout: modality -> share of the rows in which the fusion goes without it in training, so that it learns
         to do with each, or `{'subsets': ...}`, the subsets of which each row keeps one (`core.subsets.subset_weights`);
         the tasks that read single modalities have them all. See `drop_modalities`.
+      maps: the modality whose spatial maps go with the fused tokens through the sharing, for tasks with dense heads
+        that read `'fused'`; None for those of the fusion, which as a rule has none.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -54,6 +56,7 @@ class MultiModalMultiTask(nn.Module):
     heads: Mapping[str, nn.Module]
     reads: Mapping[str, str | tuple[str, ...]]
     modality_dropout: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    maps: str | None = None
 
     def setup(self):
         """Groups encoders and heads under one name each.
@@ -79,14 +82,15 @@ class MultiModalMultiTask(nn.Module):
         """Returns what the tasks read: `'fused'`, single modalities, and under `'fused/<objective>'` its losses `[B]`.
 
         Raises:
-          ValueError: the batch lacks a modality that has an encoder, or fusion and sharing an objective that is read.
+          ValueError: the batch lacks a modality that has an encoder, fusion and sharing an objective that is read, or
+            the encoder named in `maps` spatial maps.
         """
         encoded = self._encoded(batch, train=train)
         read = self._single(encoded)
         if any(is_fused(name) for name in self.reads.values()):
             if train and any(self.modality_dropout.values()):
                 encoded = drop_modalities(encoded, self.modality_dropout, self.make_rng('dropout'))
-            read |= select_fused(self.fusion(encoded, train=train), self.reads, objectives_of(self.sharing))
+            read |= select_fused(self._fuse(encoded, train=train), self.reads, objectives_of(self.sharing))
         return read
 
     def predict_alone(self, batch: Batch, *, train: bool) -> dict[str, dict[str, PyTree]]:
@@ -96,7 +100,7 @@ class MultiModalMultiTask(nn.Module):
         found = {}
         for modality in encoded:
             alone = {name: one if name == modality else mask_absent(one, absent) for name, one in encoded.items()}
-            fused = select_fused(self.fusion(alone, train=train), self.reads, objectives_of(self.sharing))
+            fused = select_fused(self._fuse(alone, train=train), self.reads, objectives_of(self.sharing))
             found[modality] = self.predict({**self._single(encoded), **fused}, train=train)
         return found
 
@@ -113,6 +117,18 @@ class MultiModalMultiTask(nn.Module):
             modality: mask_absent(features, batch.present[modality])
             for modality, features in self._encode(inputs, train=train).items()
         }
+
+    def _fuse(self, encoded: Mapping[str, Features], *, train: bool) -> Features:
+        """Returns the fused features, with the maps of the modality that `maps` names."""
+        fused = self.fusion(encoded, train=train)
+        if self.maps is None:
+            return fused
+        if not encoded[self.maps].maps:
+            raise ValueError(
+                f'maps names {self.maps!r}, but {type(self.encoders[self.maps]).__name__} gives no spatial maps; name '
+                'the modality of a picture.'
+            )
+        return fused.replace(maps=encoded[self.maps].maps)
 
     def _single(self, encoded: Mapping[str, Features]) -> dict[str, Features]:
         """Returns what tasks read before fusion."""
@@ -300,6 +316,13 @@ def check_wiring(model: MultiModalMultiTask):
         raise ValueError(
             f'{type(model.fusion).__name__} answers for each modality apart, but tasks read the predictions of '
             f'{held_by(model.sharing)[0]!r}; choose another fusion, or a sharing without predictions.'
+        )
+    if model.maps is not None and model.maps not in model.encoders:
+        raise ValueError(f'maps names {model.maps!r}, but there are encoders of {sorted(model.encoders)}.')
+    if model.maps is not None and isinstance(model.fusion, DecisionFusion):
+        raise ValueError(
+            f'{type(model.fusion).__name__} answers for each modality apart and hands on no maps; leave maps out, and '
+            'let dense tasks read the modality of the picture.'
         )
     taken = {'head', 'decision'} & {*model.encoders}
     if taken and isinstance(model.fusion, DecisionFusion):

@@ -51,10 +51,10 @@ def test_a_saved_experiment_never_reads_the_training_split():
 def test_a_part_is_a_name_or_a_name_with_arguments():
     values = {**tiny_values(), 'fusion': 'tests.test_experiment.own_fusion', 'balancing': 'equal'}
     assert from_config(values).model.fusion == own_fusion()
-    values['fusion'] = {'name': 'Sum', 'width': 8, 'modality_dropout': {'text': 0.5}}
+    values['fusion'] = {'name': 'Sum', 'width': 8, 'modality_dropout': {'text': 0.5}, 'maps': 'table'}
     model = from_config(values).model
     assert model.fusion == fusion.Sum(width=8)
-    assert model.modality_dropout == {'text': 0.5}
+    assert (model.modality_dropout, model.maps) == ({'text': 0.5}, 'table')
 
 
 def test_an_auxiliary_task_needs_no_target_in_the_config():

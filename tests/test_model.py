@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax import encoders, fusion, sharing, tasks
-from mmtl_jax.core.tree import all_finite
+from mmtl_jax import encoders, fusion, heads, sharing, tasks
+from mmtl_jax.core.tree import all_finite, flatten_with_paths
 from mmtl_jax.core.types import Batch, Features, Fused, Ragged
 from mmtl_jax.model import MultiModalMultiTask, drop_modalities
 from tests import quick
@@ -263,6 +263,99 @@ def test_only_the_fusion_goes_without_a_modality_and_only_in_training(variables)
     # Rows 0 and 2 have a text beside other things, so the fusion does without.
     changed = np.any(np.abs(plain['fused'].tokens - dropped['fused'].tokens) > 1e-5, axis=(1, 2))
     np.testing.assert_array_equal(changed, [True, False, True, False])
+
+
+def make_dense_model(scheme: str, **members) -> MultiModalMultiTask:
+    """Returns a model of a picture and a text, all of whose tasks read the fused features."""
+    dense = {'topic': heads.Classification(3), 'region': heads.Segmentation(2, width=4), 'item': heads.Detection(2)}
+    members = {
+        'encoders': {
+            'picture': encoders.ImageCNN(width=5, stage_widths=(4, 6)),
+            'text': encoders.BagOfEmbeddings(vocab_size=9, width=4),
+        },
+        'fusion': fusion.Concat(width=WIDTH),
+        'maps': 'picture',
+    } | members
+    return MultiModalMultiTask(
+        sharing=getattr(sharing, scheme)(tasks=tuple(dense), width=WIDTH),
+        heads=dense,
+        reads=dict.fromkeys(dense, 'fused'),
+        **members,
+    )
+
+
+def make_batch_with_pictures() -> Batch:
+    """Returns a batch without a picture in row 3 and with something else in its place."""
+    batch = make_batch()
+    pictures = np.random.default_rng(0).uniform(size=(ROWS, 8, 8, 3)).astype(np.float32)
+    present = {'picture': np.array(PRESENT['table'], bool), 'text': batch.present['text']}
+    return batch.replace(inputs={'picture': pictures, 'text': batch.inputs['text']}, present=present)
+
+
+@pytest.mark.parametrize('scheme', sharing.__all__)
+def test_a_dense_task_can_read_the_maps_of_a_picture_behind_every_scheme(scheme):
+    model, batch = make_dense_model(scheme), make_batch_with_pictures()
+    rngs = {'params': jax.random.key(0), 'dropout': jax.random.key(0)}
+    predictions, variables = jax.eval_shape(lambda: model.init_with_output(rngs, batch, train=True))
+    assert predictions['region'].shape == (ROWS, 2, 2, 2)
+    assert predictions['item']['distances'].shape == (ROWS, 2, 2, 4)
+    of_maps = {path for path in flatten_with_paths(variables['params'].get('sharing', {})) if 'map_1' in path}
+    assert scheme in ('Hard', 'MTAN') or of_maps, 'the scheme has parameters for each map'
+
+
+def test_fused_features_have_the_maps_of_the_named_modality_and_without_it_none():
+    model, batch = make_dense_model('MMoE'), make_batch_with_pictures()
+    variables = quick.parameters(model, batch, train=False)
+
+    @quick.jit
+    def read():
+        plain = model.apply(variables, batch, train=False, method='features')['fused']
+        picture = model.encoders['picture'].apply(
+            {'params': variables['params']['encoders']['picture']}, batch.inputs['picture'], train=False
+        )
+        shared = model.apply(variables, {'fused': plain}, train=False, method='share')
+        return (
+            plain,
+            picture,
+            shared,
+            model.sharing.apply({'params': variables['params']['sharing']}, plain, train=False),
+        )
+
+    fused, picture, shared, expected = read()
+    jax.tree.map(np.testing.assert_array_equal, shared, expected)
+    assert [level.shape for level in fused.maps] == [(ROWS, 2, 2, 4), (ROWS, 1, 1, 6)]
+    for level, own in zip(fused.maps, picture.maps, strict=True):
+        # Another program sums in another order.
+        np.testing.assert_allclose(level[:3], own[:3], atol=1e-5)
+        assert not level[3].any(), 'the row has no picture'
+    nameless = model.clone(maps=None)
+    assert jax.eval_shape(lambda: nameless.apply(variables, batch, train=False, method='features'))['fused'].maps == ()
+
+
+@pytest.mark.parametrize(
+    ('members', 'message'),
+    [
+        ({'maps': 'image'}, r"maps names 'image', but there are encoders of \['picture', 'text'\]"),
+        ({'maps': 'text'}, "maps names 'text', but BagOfEmbeddings gives no spatial maps; name the modality of a"),
+        (
+            {'maps': None},
+            'Segmentation needs spatial maps, but these features have none: .* config names in fusion.maps',
+        ),
+    ],
+)
+def test_maps_that_are_not_there_are_told_in_one_sentence(members, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(
+            lambda: make_dense_model('Hard', **members).init(jax.random.key(0), make_batch_with_pictures(), train=False)
+        )
+
+
+def test_a_fusion_of_decisions_hands_on_no_maps():
+    model = make_model(
+        {'topic': 'fused'}, heads={'topic': heads.Classification(2)}, maps='table', fusion=fusion.Stacking(WIDTH)
+    )
+    with pytest.raises(ValueError, match='Stacking answers for each modality apart and hands on no maps; leave maps'):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), make_batch(), train=False))
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,9 @@ def maps_of(features: Features | Mapping[str, Features], head: str, level: int =
         raise ValueError(f'{head} reads one picture, got the modalities {sorted(features)}; name one of them in reads.')
     if not features.maps:
         raise ValueError(
-            f'{head} needs spatial maps, but these features have none: encoders of images give them, a fusion into '
-            "tokens does not; let the task read the modality of the picture, such as reads='image'."
+            f'{head} needs spatial maps, but these features have none: encoders of images give them, and fused '
+            'features have those of the modality that the config names in fusion.maps; name it there, or let the task '
+            "read the modality of the picture, such as reads='image'."
         )
     if not 0 <= level < len(features.maps):
         raise ValueError(f'{head}: level must be between 0 and {len(features.maps) - 1}, got {level}.')
