@@ -3,10 +3,12 @@
     python -m mmtl_jax.train --config=configs/stamp_scenes.py --workdir=runs/stamp_scenes
 
 needs the package pycocotools (`pip install 'mmtl_jax[vision]'`). The sprites of the three splits are disjoint. The
-argument names the tasks, so that every single-task baseline is the same command:
+argument names the tasks, so that every single-task baseline is the same command, and after a slash the sharing scheme,
+through which the maps of all tasks go:
 
-    --config=configs/stamp_scenes.py:objects                  boxes alone
-    --config=configs/stamp_scenes.py:category_foreground      without boxes
+    --config=configs/stamp_scenes.py:objects                              boxes alone
+    --config=configs/stamp_scenes.py:category_foreground                  without boxes
+    --config=configs/stamp_scenes.py:category_objects_foreground/MMoE     another scheme than `Hard`
 
 Foreground is every pixel of an object, those of objects without a label included, which are mostly covered.
 """
@@ -17,10 +19,18 @@ NUM_CATEGORIES = 12
 TASKS = {
     'category': {'name': 'classification', 'num_classes': NUM_CATEGORIES, 'label_smoothing': 0.1, 'dropout_rate': 0.2},
     # An eighth of the side of the picture is fine enough for objects of a fifth and more, and four times as quick.
-    'objects': {'name': 'detection', 'num_classes': NUM_CATEGORIES, 'width': 64, 'level': 1, 'primary': 'objects_ap50'},
+    'objects': {
+        'name': 'detection',
+        'num_classes': NUM_CATEGORIES,
+        'reads': 'fused',
+        'width': 64,
+        'level': 1,
+        'primary': 'objects_ap50',
+    },
     'foreground': {
         'name': 'segmentation',
         'num_classes': 2,
+        'reads': 'fused',
         'size': 96,
         'width': 48,
         'class_names': ('background', 'foreground'),
@@ -34,8 +44,9 @@ TARGETS = {
 
 
 def get_config(arg: str = '') -> ConfigDict:
-    """Returns the config; `arg` names tasks, divided by underscores, by default all."""
-    tasks = tuple(arg.split('_')) if arg else tuple(TASKS)
+    """Returns the config; `arg` is `<task>_<task>/<sharing scheme>`, by default all tasks and `Hard`."""
+    names, _, scheme = arg.partition('/')
+    tasks = tuple(names.split('_')) if names else tuple(TASKS)
     unknown = [task for task in tasks if task not in TASKS]
     if unknown:
         raise ValueError(f'configs/stamp_scenes.py: no task {unknown[0]!r}; choose from {list(TASKS)}.')
@@ -43,8 +54,8 @@ def get_config(arg: str = '') -> ConfigDict:
     config.seed = 0
     config.data = data(tasks)
     config.encoders = {'image': {'name': 'ImageResNet', 'width': 128, 'stage_widths': (32, 64, 96, 128)}}
-    config.fusion = {'name': 'Sum', 'width': 128, 'pooling': 'mean'}
-    config.sharing = {'name': 'Hard', 'width': 128}
+    config.fusion = {'name': 'Sum', 'width': 128, 'pooling': 'mean', 'maps': 'image'}
+    config.sharing = {'name': scheme or 'Hard', 'width': 128}
     config.tasks = {task: TASKS[task] for task in tasks}
     config.balancing = {'name': 'equal'}
     config.optimizer = {

@@ -32,6 +32,14 @@ def test_the_argument_names_tasks(argument, tasks):
     assert set(config.tasks) == set(config.data.targets) == set(tasks)
 
 
+def test_the_argument_names_a_sharing_scheme():
+    for arguments, scheme in (('', 'Hard'), ('objects', 'Hard'), ('category_objects/MTAN', 'MTAN'), ('/PLE', 'PLE')):
+        config = stamp_scenes.get_config(arguments)
+        assert config.sharing.name == scheme
+        assert {spec.get('reads', 'fused') for spec in config.tasks.values()} == {'fused'}
+    assert set(config.tasks) == {'category', 'objects', 'foreground'}
+
+
 def test_an_argument_that_is_no_task():
     with pytest.raises(ValueError, match=r"no task 'boxes'; choose from \['category', 'objects', 'foreground'\]"):
         stamp_scenes.get_config('boxes')
@@ -50,7 +58,7 @@ def test_the_scenes_train_from_end_to_end(tmp_path, monkeypatch):
     monkeypatch.setattr(stamps_package, 'TREE_SHA256', stamps_package.tree_sha256(root))
     workdir = tmp_path / 'run'
     data_dir = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
-    config = edited(tmp_path, f'{data_dir}\n    {SMALL}', base='configs.stamp_scenes')
+    config = edited(tmp_path, f'{data_dir}\n    {SMALL}', base='configs.stamp_scenes', argument='/MTAN')
     assert train_tiny(workdir, config=config) == 0
     summary = json.loads((workdir / 'summary.json').read_text())
     for split in ('validation', 'test'):
