@@ -1,5 +1,6 @@
 """What is made of a finished run: `summary.json`, `resources.json`, figures and `report.html`."""
 
+import dataclasses
 import pathlib
 import resource
 import sys
@@ -19,6 +20,7 @@ from mmtl_jax.reporting import (
     Evaluation,
     FeatureMap,
     Sample,
+    Scene,
     confusion_matrix,
     embed,
     write_figures,
@@ -133,11 +135,36 @@ def chosen_rows(found: Evaluated, count: int) -> list[int]:
 def sample(experiment: Experiment, split: str, found: Evaluated, place: int) -> Sample:
     """Returns the example at a place of an evaluation, with the model's answers."""
     source, row = experiment.inputs.rows(split), found.rows[place]
-    return _sample(source.example_id(row), source.source[row], experiment.results, {
+    shown = _sample(source.example_id(row), source.source[row], experiment.results, {
         task.name: answer(task, found, place)
         for task in experiment.tasks
         if task.describe is not None and found.targets[task.name][place] is not None
     })  # fmt: skip
+    return dataclasses.replace(shown, scene=scene(experiment, split, found, place))
+
+
+def scene(experiment: Experiment, split: str, found: Evaluated, place: int) -> Scene | None:
+    """Returns the picture of an example, as the model gets it, with the answers that lie in it; None without any.
+
+    It is the picture that the first such task reads, or else the only one that the model gets.
+    """
+    asked = [
+        task for task in experiment.tasks if task.overlays is not None and found.targets[task.name][place] is not None
+    ]
+    if not asked:
+        return None
+    rows = experiment.inputs.rows(split)
+    values = rows.preprocess.visit(rows.row(found.rows[place]), None)
+    pictures = {
+        path: value
+        for path, value in values.items()
+        if path.startswith('inputs/') and np.ndim(value) == 3 and value.shape[2] in (1, 3)
+    }
+    image = pictures.get(f'inputs/{asked[0].reads}', next(iter(pictures.values())) if len(pictures) == 1 else None)
+    if image is None:
+        return None
+    pairs = {task.name: (found.outputs[task.name][place], found.targets[task.name][place]) for task in asked}
+    return Scene(image, {task.name: task.overlays(*pairs[task.name]) for task in asked})
 
 
 def fusion_views(

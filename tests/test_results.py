@@ -1,10 +1,12 @@
 """What a run's outputs become for figures and report."""
 
+import types
+
 import numpy as np
 import pytest
 
-from mmtl_jax import tasks
-from mmtl_jax.results import summarise
+from mmtl_jax import data, tasks
+from mmtl_jax.results import scene, summarise
 from mmtl_jax.training.evaluation import Evaluated
 
 
@@ -46,3 +48,24 @@ def test_labels_count_each_on_its_own():
 def test_other_outputs_have_neither(outputs, targets):
     found = summarise(tasks.regression('own'), evaluated('own', outputs, targets))
     assert (found.confusion, found.reliability) == (None, None)
+
+
+def test_answers_in_the_picture_go_with_the_picture_that_the_model_gets():
+    examples = [{'photo': np.full((4, 6, 3), 9, np.uint8), 'mask': np.zeros((4, 6), np.uint8)}] * 3
+    preprocess = data.build_preprocess(
+        inputs={'image': 'photo'},
+        targets={'ground': {'key': 'mask', 'kind': 'mask'}},
+        steps=[{'name': 'resize_with_padding', 'layers': {'image': 'photo', 'masks': ('mask',)}, 'size': (8, 8)}],
+    )
+    rows = data.prepare(data.SequenceSource(examples), preprocess)
+    ground = tasks.segmentation('ground', num_classes=2, reads='fused')
+    inputs = types.SimpleNamespace(rows={'test': rows}.get)
+    outputs = [{'classes': np.full((8, 8), label)} for label in range(2)]
+    found = Evaluated({}, [2, 0], {'ground': outputs}, {'ground': [np.zeros((8, 8)), None]})
+    seen = scene(types.SimpleNamespace(tasks=[ground], inputs=inputs), 'test', found, 0)
+    assert seen.image.shape == (8, 8, 3)
+    assert [mask.classes.sum() for mask in seen.answers['ground']] == [0, 0]
+    more = {**found.targets, 'size': [1.0, 1.0]}
+    for asked, place in ((ground, 1), (tasks.regression('size'), 0)):
+        experiment = types.SimpleNamespace(tasks=[asked], inputs=inputs)
+        assert scene(experiment, 'test', Evaluated({}, [2, 0], found.outputs, more), place) is None

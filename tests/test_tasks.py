@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from mmtl_jax import losses, tasks
 from mmtl_jax.core.build import build
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Features, Ragged
 from mmtl_jax.losses import hide_unlabelled
+from mmtl_jax.reporting import draw_picture, draw_values
 
 ROWS, TOKENS, WIDTH = 6, 7, 5
 LABELLED = np.array([True, True, False, True, True, False])
@@ -274,6 +276,28 @@ def test_words_of_perfect_answers():
         skip_without_what_it_needs(kind)
         task = build({'name': kind, **SPECS[kind]}, tasks, task='t')
         assert task.describe(row(jax.jit(task.scorer.reduce)(perfect(kind)), 0), row(TARGETS[kind], 0)) == words
+
+
+def test_perfect_answers_lie_where_the_truth_does(case):
+    if case.kind not in DENSE:
+        assert case.task.overlays is None
+        return
+    output = row(jax.jit(case.task.scorer.reduce)(perfect(case.kind)), 0)
+    found, true = case.task.overlays(output, row(TARGETS[case.kind], 0))
+    axes = Figure().subplots()
+    if case.kind == 'dense_regression':
+        known = np.isfinite(true.values)
+        assert not known[0, 0], 'no depth is measured there'
+        np.testing.assert_allclose(found.values[known], true.values[known])
+        draw_values(axes, true)
+        return
+    draw_picture(axes, np.zeros((8, 12, 3), np.uint8), predicted=[found], expected=[true])
+    assert list(found.names) == list(true.names)
+    if case.kind == 'segmentation':
+        np.testing.assert_array_equal(found.classes[true.classes >= 0], true.classes[true.classes >= 0])
+    else:
+        # The place of a keypoint is a mean over cells of a map of 4 x 6; that of a box is exact in float32.
+        np.testing.assert_allclose(found.places, true.places, atol=1e-6 if case.kind == 'detection' else 0.02)
 
 
 def test_an_auxiliary_task_hands_on_what_the_fusion_gives():

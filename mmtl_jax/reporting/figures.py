@@ -16,7 +16,10 @@ from mmtl_jax.reporting.features import FeatureMap, feature_map
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.samples import Evaluation, Sample
+from mmtl_jax.reporting.scenes import scene_sheet
 from mmtl_jax.reporting.style import to_png
+
+SCENES = 6  # on one sheet
 
 
 def write_figures(
@@ -101,6 +104,9 @@ def _figures(
         yield f'reliability_{split}', figure
     if samples:
         yield 'samples', pictures.contact_sheet(samples)
+    scenes = [sample.scene for sample in samples if sample.scene is not None]
+    if scenes:
+        yield 'scenes', scene_sheet(scenes[:SCENES])
     heard = next((sample for sample in samples if sample.waveforms), None)
     if heard is not None:
         yield 'spectrogram', pictures.spectrogram(*next(iter(heard.waveforms.values())))

@@ -10,6 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
+from matplotlib.typing import LineStyleType
 
 from mmtl_jax.core.overlays import Boxes, Mask, Overlay, Points, Values
 from mmtl_jax.metrics.pixels import at_size
@@ -38,7 +39,7 @@ def draw_picture(
 
     Predicted boxes are solid, with class and score at their upper edge; true ones are dashed, with the class at their
     lower edge. Predicted points are crosses and true ones circles, joined by a line. A predicted mask tints the picture
-    by class; a true one is outlined by dashes, or tints the picture where none is predicted. What is unknown is
+    by class; a true one is outlined by white dashes, or tints the picture where none is predicted. What is unknown is
     striped. A figure of one scene with boxes and foreground::
 
         figure, (axes,) = panels(1, columns=1, width=3, height=3.3)  # of reporting.style
@@ -69,8 +70,9 @@ def draw_picture(
         pixels = tinted(pixels, mask)
         handles += _classes_legend(mask)
     axes.imshow(pixels, interpolation='none')
-    if Mask in found and Mask in true:
-        _draw_outlines(axes, true[Mask], size)
+    for outlined, style in ((mask, '-'), (true.get(Mask) if mask is not true.get(Mask) else None, DASHES)):
+        if outlined is not None:
+            _draw_outlines(axes, outlined, size, style)
     for boxes, solid in ((true.get(Boxes), False), (found.get(Boxes), True)):
         if boxes is not None:
             _draw_boxes(axes, boxes, size, solid)
@@ -183,15 +185,16 @@ def _draw_boxes(axes: Axes, boxes: Boxes, size: tuple[int, int], solid: bool) ->
         text.set_clip_path(axes.patch)
 
 
-def _draw_outlines(axes: Axes, mask: Mask, size: tuple[int, int]) -> None:
-    """Draws dashes around every class of a mask."""
+def _draw_outlines(axes: Axes, mask: Mask, size: tuple[int, int], style: LineStyleType) -> None:
+    """Draws a line around every class of a mask."""
     classes = at_size(np.asarray(mask.classes), size)
     for label in _coloured(mask):
         # A frame of another class closes the outlines at the sides of the picture.
         inside = np.pad(classes == label, 1).astype(np.float32)
         rows, columns = (np.clip(np.arange(-1, side + 1), -0.5, side - 0.5) for side in size)
-        lines = axes.contour(columns, rows, inside, levels=[0.5], colors=EXPECTED, linewidths=1.0, linestyles=[DASHES])
-        lines.set_path_effects([withStroke(linewidth=2.0, foreground=SHADE)])
+        colour, width = (class_colour(label), 0.8) if style == '-' else (EXPECTED, 1.0)
+        lines = axes.contour(columns, rows, inside, levels=[0.5], colors=colour, linewidths=width, linestyles=[style])
+        lines.set_path_effects([withStroke(linewidth=2 * width, foreground=SHADE)])
 
 
 def _draw_points(axes: Axes, found: Points | None, true: Points | None, size: tuple[int, int]) -> None:

@@ -195,6 +195,10 @@ details > :not(summary) { margin-top: 10px }
 .top > div { flex: 1 1 150px }
 .photo { height: 132px; width: auto; background: #fff; object-fit: contain }
 .sound { width: 100%; height: 84px }
+.drawn { max-width: calc(var(--inches) * 130px) }
+.scene { grid-column: 1 / -1; display: flex; flex-wrap: wrap; gap: 14px 22px }
+.scene .sample { flex: 1 1 230px }
+.scene .drawn { flex: 4 1 560px }
 .sample audio { width: 100%; height: 34px }
 .text { font-size: 16px; margin: 0; overflow-wrap: anywhere }
 .answer { font-size: 14px; overflow-wrap: anywhere; border-top: 1px solid var(--grid); padding-top: 7px }

@@ -21,6 +21,7 @@ from mmtl_jax.reporting.modalities import modality_figures
 from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
 from mmtl_jax.reporting.resources import resources_section
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample
+from mmtl_jax.reporting.scenes import scene_sheet
 from mmtl_jax.reporting.style import NUM_HUES, finite, number, to_svg
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
@@ -160,7 +161,12 @@ def _tile(index: int, task: str, primary: tuple[str, bool], values: Mapping[str,
 
 def _card(figure: Figure, prefix: str) -> Html:
     wide = figure.get_figwidth() > WIDE
-    return tag('div', Html(to_svg(figure, prefix)), class_='card figure wide' if wide else 'card figure')
+    return tag('div', _drawn(figure, prefix), class_='card figure wide' if wide else 'card figure')
+
+
+def _drawn(figure: Figure, prefix: str) -> Html:
+    """Returns a figure that grows with the page, but not so far that its letters are larger than the page's."""
+    return tag('div', Html(to_svg(figure, prefix)), class_='drawn', style=f'--inches:{figure.get_figwidth():g}')
 
 
 def _panel_cards(panels: Sequence[curves.Panel], prefix: str, best_step: int | None) -> Html:
@@ -240,11 +246,11 @@ def _most_confused(evaluation: Evaluation, most: int = 3) -> str:
 def _samples(tasks: Sequence[str], samples: Sequence[Sample]) -> list[Html]:
     if not samples:
         return []
-    cards = [_sample(tasks, sample, index < SOUNDS) for index, sample in enumerate(samples[:SAMPLES])]
+    cards = [_sample(tasks, sample, index) for index, sample in enumerate(samples[:SAMPLES])]
     return [tag('div', cards, class_='grid samples')]
 
 
-def _sample(tasks: Sequence[str], sample: Sample, with_sound: bool) -> Html:
+def _sample(tasks: Sequence[str], sample: Sample, place: int) -> Html:
     """Returns a card: pictures, texts, sounds, tables of one example, then each task's answer."""
     photos = [picture(image, f'{name} of {sample.id}', class_='photo') for name, image in sample.images.items()]
     words = [tag('p', text, class_='text') for text in sample.texts.values()]
@@ -253,7 +259,7 @@ def _sample(tasks: Sequence[str], sample: Sample, with_sound: bool) -> Html:
         pixels = pictures.spectrogram_pixels(waveform, rate)
         parts.append(picture(pixels, f'{name} of {sample.id} as a spectrogram', limit=480, kind='jpeg', class_='sound'))
         parts.append(tag('p', f'{name}: {len(waveform) / rate:.1f} s, 0 to {rate / 2000:g} kHz', class_='id'))
-        parts.append(sound(waveform, rate) if with_sound else None)
+        parts.append(sound(waveform, rate) if place < SOUNDS else None)
     for name, grid in sample.spectrograms.items():
         description = f'{name} of {sample.id} as a spectrogram'
         parts.append(picture(pictures.spectrogram_pixels(grid), description, limit=480, kind='jpeg', class_='sound'))
@@ -261,7 +267,10 @@ def _sample(tasks: Sequence[str], sample: Sample, with_sound: bool) -> Html:
     for task, answer in sample.answers.items():
         index = tasks.index(task) if task in tasks else len(tasks)
         parts.append(_answer(task, answer, _colour(index)))
-    return tag('article', parts, class_='card sample')
+    if sample.scene is None:
+        return tag('article', parts, class_='card sample')
+    told = tag('div', parts, class_='sample')
+    return tag('article', told, _drawn(scene_sheet([sample.scene]), f's{place}'), class_='card scene')
 
 
 def _answer(task: str, answer: Answer, colour: str) -> Html:

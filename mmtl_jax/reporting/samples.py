@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from mmtl_jax.metrics import Reliability
+from mmtl_jax.reporting.scenes import Scene
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Sample:
       spectrograms: modality -> log-mel `[T, n_mels]`, for a modality without waveform.
       tables: modality -> {column: value}.
       answers: task -> `Answer`.
+      scene: a picture with the answers that lie in it; None where none do.
     """
 
     id: str
@@ -45,6 +47,7 @@ class Sample:
     spectrograms: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     tables: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     answers: Mapping[str, Answer] = dataclasses.field(default_factory=dict)
+    scene: Scene | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -47,7 +47,7 @@ def scene_sheet(scenes: Sequence[Scene]) -> Figure:
         raise ValueError('scene_sheet needs at least one scene with an answer in its picture.')
     sides = [np.shape(scene.image)[:2] for scene in scenes]
     tallest = min(max(height / width for height, width in sides), 2.0)
-    figure, all_axes = panels(len(rows) * columns, columns=columns, width=PANEL, height=PANEL * tallest + 0.6)
+    figure, all_axes = panels(len(rows) * columns, columns=columns, width=PANEL, height=PANEL * tallest + 0.5)
     for place, axes in enumerate(all_axes):
         row, column = divmod(place, columns)
         if column < len(rows[row]):

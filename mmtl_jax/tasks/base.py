@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
+from mmtl_jax.core.overlays import Overlay
 from mmtl_jax.core.types import Array, PyTree
 
 LOWER_IS_BETTER = (
@@ -41,6 +42,8 @@ class Task:
         a loss that the fusion gives.
       class_names: what the classes or labels are called; empty if they have numbers only.
       describe: one row's reduced output and its target -> both in words, for reports; or None.
+      overlays: one row's reduced output and its target -> both as they lie in the picture, for reports; None for a task
+        whose answer lies in no picture.
     """
 
     name: str
@@ -53,6 +56,7 @@ class Task:
     reads: str | tuple[str, ...] = 'fused'
     class_names: tuple[str, ...] = ()
     describe: Callable[[PyTree, PyTree], tuple[str, str]] | None = None
+    overlays: Callable[[PyTree, PyTree], tuple[Overlay, Overlay]] | None = None
 
 
 def reading(reads: str | Sequence[str]) -> str | tuple[str, ...]:

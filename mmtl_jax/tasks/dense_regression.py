@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtl_jax import heads, losses, metrics
+from mmtl_jax.core.overlays import Values
 from mmtl_jax.core.types import Array, PyTree
 from mmtl_jax.heads.pyramid import resized
 from mmtl_jax.tasks.base import Scorer, Task, at_least, choice, primary_metric, reading
@@ -82,6 +83,14 @@ def dense_regression(
         known = np.isfinite(wanted[0]) & (wanted[0] != 0 if of == 'depth' else True)
         return _middle(found[0]), _middle(wanted[0][known])
 
+    def overlays(output: PyTree, target: PyTree) -> tuple[Values, Values]:
+        (wanted,), (found,) = _alike(of, num_outputs, [output['values']], [target])
+        if of == 'depth':
+            wanted = np.where(wanted == 0, np.nan, wanted)
+        elif of == 'normals':
+            wanted = np.where(np.any(wanted != 0, axis=-1, keepdims=True), wanted, np.nan)
+        return Values(found, of == 'normals'), Values(wanted, of == 'normals')
+
     return Task(
         name=task,
         head=heads.DenseRegression(num_outputs, of == 'normals', as_size(size), width, level, dropout_rate),
@@ -91,6 +100,7 @@ def dense_regression(
         **primary_metric(task, primary or KNOWN[of][0], list(KNOWN[of])),
         reads=reading(reads),
         describe=describe,
+        overlays=overlays,
     )
 
 

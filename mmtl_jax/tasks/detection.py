@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mmtl_jax import heads, losses, metrics
+from mmtl_jax.core.overlays import Boxes
 from mmtl_jax.core.types import Array, PyTree
 from mmtl_jax.heads.detection_decoding import cell_boxes, decode_detections
 from mmtl_jax.tasks.base import Scorer, Task, at_least, called, class_names_of, primary_metric, reading
 
-# What reports name: detections that are at least this sure.
+# What reports name and draw: boxes that are objects at least this surely.
 SURE = 0.3
 SCORES = ('ap', 'ap50', 'ap75')
 BY_SIZE = ('ap_small', 'ap_medium', 'ap_large')
@@ -94,11 +95,18 @@ def detection(
         return scores | {f'objects_{name}': value for name, value in agnostic.items()}
 
     def describe(output: PyTree, target: PyTree) -> tuple[str, str]:
-        sure = output['scores'] >= SURE
-        found = zip(output['labels'][sure], output['scores'][sure], strict=True)
-        predicted = ', '.join(f'{called(names, label)} ({score:.0%})' for label, score in found)
+        found = _found(output)
+        classes = zip(found['labels'], found['scores'], strict=True)
+        predicted = ', '.join(f'{called(names, label)} ({score:.0%})' for label, score in classes)
         expected = ', '.join(called(names, label) for label in _real(target)['labels'])
         return predicted or 'nothing', expected or 'nothing'
+
+    def overlays(output: PyTree, target: PyTree) -> tuple[Boxes, Boxes]:
+        found, true = _found(output), _real(target)
+        return (
+            Boxes(found['boxes'], [called(names, label) for label in found['labels']], found['scores']),
+            Boxes(true['boxes'], [called(names, label) for label in true['labels']]),
+        )
 
     return Task(
         name=task,
@@ -110,7 +118,21 @@ def detection(
         reads=reading(reads),
         class_names=names,
         describe=describe,
+        overlays=overlays,
     )
+
+
+def _found(output: PyTree) -> dict[str, np.ndarray]:
+    """Returns the boxes of one picture that are surely objects, with the most probable class of each and its score.
+
+    A model that does not know the classes well yet is sure of hardly any, however well it finds the objects.
+    """
+    sure, real = output['objects']['scores'] >= SURE, output['scores'] >= 0
+    boxes = output['objects']['boxes'][sure]
+    # With and without classes the boxes of a cell are the same; of several the first has the highest score.
+    distances = np.abs(boxes[:, None] - output['boxes'][real][None]).max(axis=-1)
+    nearest = distances.argmin(axis=1) if real.any() else np.zeros(0, int)
+    return {'boxes': boxes, **{name: output[name][real][nearest] for name in ('labels', 'scores')}}
 
 
 def _real(target: Mapping[str, PyTree]) -> dict[str, np.ndarray]:

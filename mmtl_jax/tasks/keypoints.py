@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from mmtl_jax import heads, losses, metrics
+from mmtl_jax.core.overlays import Points
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.heads.keypoints import decode_keypoints
 from mmtl_jax.tasks.base import Scorer, Task, at_least, called, class_names_of, primary_metric, reading
@@ -51,6 +52,11 @@ def keypoints(
             for points in (output['points'], np.asarray(target))
         )
 
+    def overlays(output: PyTree, target: PyTree) -> tuple[Points, Points]:
+        target = np.asarray(target)
+        known = np.where(target[:, 2:] > 0, target[:, :2], np.nan)
+        return Points(np.where(np.isnan(known), np.nan, output['points']), names), Points(known, names)
+
     return Task(
         name=task,
         head=heads.Keypoints(num_keypoints, width, level, dropout_rate),
@@ -61,4 +67,5 @@ def keypoints(
         reads=reading(reads),
         class_names=names,
         describe=describe,
+        overlays=overlays,
     )

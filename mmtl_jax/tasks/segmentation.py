@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtl_jax import heads, losses, metrics
+from mmtl_jax.core.overlays import Mask
 from mmtl_jax.core.types import Array, PyTree
 from mmtl_jax.heads.pyramid import resized
 from mmtl_jax.tasks.base import Scorer, Task, at_least, called, choice, class_names_of, primary_metric, reading
@@ -80,6 +81,7 @@ def segmentation(
         reads=reading(reads),
         class_names=names,
         describe=describe,
+        overlays=lambda output, target: (Mask(output['classes'], names), Mask(target, names)),
     )
 
 

@@ -9,6 +9,7 @@ import sklearn.metrics
 from PIL import Image
 
 from mmtl_jax import reporting
+from mmtl_jax.core.overlays import Values
 from mmtl_jax.reporting import curves, pictures, style
 from tests.reporting import runs
 
@@ -191,4 +192,10 @@ def test_figures_are_files(tmp_path):
     for file in files:
         with Image.open(io.BytesIO(file.read_bytes())) as image:
             assert min(image.size) > 200
+    depth = Values(np.eye(4))
+    scene = reporting.Scene(np.zeros((4, 4), np.uint8), {'depth': (depth, depth)})
+    (sheet,) = reporting.write_figures(
+        tmp_path / 'scenes', primaries={}, history=[], summary={}, samples=[reporting.Sample('one', scene=scene)]
+    )[1:]
+    assert sheet.name == 'scenes.png'
     assert reporting.write_figures(tmp_path / 'none', primaries={}, history=[], summary={}) == []

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmtl_jax.reporting import Evaluation, Sample, write_report
+from mmtl_jax.core.overlays import Boxes
+from mmtl_jax.reporting import Evaluation, Sample, Scene, write_report
 from mmtl_jax.reporting.page import picture, tag
 from mmtl_jax.reporting.resources import duration, resources_section
 from tests.reporting import runs
@@ -147,6 +148,18 @@ def test_pictures_and_sounds_are_inside(page):
 
 def _data(source):
     return base64.b64decode(source.split(';base64,')[1])
+
+
+def test_answers_in_the_picture_are_drawn_beside_the_words(tmp_path):
+    boxes = Boxes(np.array([[0.0, 0.0, 0.5, 0.5]]), ['<cow>'], np.array([0.9]))
+    samples = [Sample(name, scene=Scene(np.zeros((8, 8, 3), np.uint8), {'objects': (boxes, boxes)})) for name in 'ab']
+    text = written(tmp_path, history=[], evaluations={}, samples=samples)
+    page = Page(text)
+    assert len([one for one in page.all('article') if one['class'] == 'card scene']) == 2
+    assert len(page.all('image')) == 2
+    assert '<cow> 90%' in page.texts
+    ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
+    assert len(ids) == len(set(ids))
 
 
 def test_only_the_first_samples_have_sound(tmp_path):
