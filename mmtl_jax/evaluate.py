@@ -13,6 +13,7 @@ from absl import flags
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.experiment import Experiment
+from mmtl_jax.results import refresh_report
 from mmtl_jax.robustness import (
     baseline_entries,
     chosen_corruptions,
@@ -50,6 +51,7 @@ def evaluate(workdir: pathlib.Path, split: str) -> dict[str, float]:
     summary_path = workdir / 'summary.json'
     summary = read_json(summary_path) if summary_path.exists() else {'best_step': host.best_step}
     write_json_atomic(summary_path, {**summary, split: values})
+    refresh_report(workdir, run.experiment, host.best_step)
     return values
 
 
@@ -78,7 +80,8 @@ def evaluate_modalities(workdir: pathlib.Path, split: str, modalities: str) -> N
         print_table(subset_lines(tasks, found))
         print()
         print_table(worth_lines(tasks, names, worth))
-    report_files(write_subsets(workdir, split, host.best_step, tasks, names, found, worth))
+    written = write_subsets(workdir, split, host.best_step, tasks, names, found, worth)
+    report_files([*written, *refresh_report(workdir, experiment, host.best_step)])
 
 
 def evaluate_corruptions(
@@ -118,7 +121,8 @@ def evaluate_corruptions(
             transform = corrupt.spec['name']
             entries[name] = corruption_entry(tasks, modality, transform, steps, evaluations, theirs.get(name))
     print_table(robustness_lines(entries))
-    report_files(write_robustness(workdir, split, host.best_step, tasks, entries, theirs))
+    written = write_robustness(workdir, split, host.best_step, tasks, entries, theirs)
+    report_files([*written, *refresh_report(workdir, experiment, host.best_step)])
 
 
 def scored(experiment: Experiment) -> list[Task]:

@@ -23,6 +23,7 @@ from mmtl_jax.reporting import (
     Scene,
     confusion_matrix,
     embed,
+    update_report,
     write_figures,
     write_report,
 )
@@ -72,7 +73,7 @@ def write_results(
         write_json_atomic(workdir / RESOURCES, {**resources, 'trained_parameters': parameter_counts(state.trained)})
     split = next(iter(evaluated))
     shown = {
-        'primaries': {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks},
+        'primaries': primaries_of(experiment),
         'history': read_metrics(workdir / 'metrics.jsonl'),
         'summary': summary,
         'evaluations': {
@@ -89,8 +90,39 @@ def write_results(
         config=experiment.config,
         environment=read_json(workdir / 'environment.json'),
         resources=resources,
+        **evaluated_later(workdir, host.best_step),
         title=workdir.name,
     )
+
+
+def primaries_of(experiment: Experiment) -> dict[str, tuple[str, bool]]:
+    """Returns task -> (primary metric, higher is better)."""
+    return {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks}
+
+
+def evaluated_later(workdir: pathlib.Path, step: int | None) -> dict[str, dict[str, Any]]:
+    """Returns what evaluations of the checkpoint `step` left in a run: 'subsets', 'robustness' -> split -> content."""
+    found = {}
+    for name in ('subsets', 'robustness'):
+        contents = [read_json(path) for path in sorted(workdir.glob(f'{name}-*.json'))]
+        found[name] = {content['split']: content for content in contents if content['step'] == step}
+    return found
+
+
+def refresh_report(workdir: pathlib.Path, experiment: Experiment, step: int | None) -> list[pathlib.Path]:
+    """Brings what was evaluated since the training into `report.html`; returns it, nothing where the run has none.
+
+    Args:
+      workdir: the run directory.
+      experiment: the run.
+      step: of its best checkpoint.
+    """
+    path, summary = workdir / 'report.html', workdir / 'summary.json'
+    there = path.exists() and summary.exists()
+    later = evaluated_later(workdir, step)
+    if there and update_report(path, primaries=primaries_of(experiment), summary=read_json(summary), **later):
+        return [path]
+    return []
 
 
 def summarise(task: Task, found: Evaluated) -> Evaluation:

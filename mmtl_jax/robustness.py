@@ -8,7 +8,7 @@ from typing import Any
 from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.data import corruption_names
 from mmtl_jax.metrics import effective_robustness, relative_robustness
-from mmtl_jax.reporting import robustness_curves, write_figure
+from mmtl_jax.reporting import primary_curves, robustness_curves, write_figure
 from mmtl_jax.tasks import Task
 from mmtl_jax.training.evaluation import is_asked
 
@@ -152,14 +152,5 @@ def write_robustness(
     if not any(entry['robustness'] for entry in together.values()):
         return [path]
     primaries = {task.name: (task.primary, task.higher_is_better) for task in tasks}
-    figure = robustness_curves(_drawn(together), primaries, baseline=_drawn(baseline))
+    figure = robustness_curves(primary_curves(together), primaries, baseline=primary_curves(baseline))
     return [path, write_figure(workdir / 'figures' / f'robustness_{split}.png', figure)]
-
-
-def _drawn(entries: Mapping[str, Entry]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
-    """Returns task -> corruption -> (levels, values) of the primary metrics."""
-    drawn: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
-    for corruption, entry in entries.items():
-        for name in entry['robustness']:
-            drawn.setdefault(name.split('/')[0], {})[corruption] = (entry['levels'], entry['values'][name])
-    return drawn

@@ -9,6 +9,7 @@ import shutil
 import pytest
 
 from mmtl_jax import train
+from mmtl_jax.reporting import write_report
 from tests.verbs import call, one_error, snapshot, train_tiny
 
 
@@ -39,6 +40,8 @@ def columns(text: str, start: str) -> dict[str, list[str]]:
 
 def test_all_subsets_and_what_each_modality_is_worth(copy, capsys):
     capsys.readouterr()
+    report = copy / 'report.html'
+    write_report(report, primaries={}, config={'seed': 0}, environment={}, history=[], summary={})
     assert call('evaluate', f'--workdir={copy}', '--modalities=all-subsets') == 0
     said = capsys.readouterr().out
     table, worth = columns(said, 'modalities'), columns(said, 'Shapley value')
@@ -55,6 +58,8 @@ def test_all_subsets_and_what_each_modality_is_worth(copy, capsys):
     assert call('evaluate', f'--workdir={copy}') == 0
     whole = json.loads((copy / 'summary.json').read_text())['validation']
     assert kept['subsets']['table_text']['values'] == whole
+    assert re.findall(r'href="#(\w+)"', report.read_text())[:3] == ['results', 'subsets', 'setup']
+    assert f'<div class="value">{whole["kind/accuracy"]:.3f}</div>' in report.read_text()
     gain = whole['kind/accuracy'] - kept['subsets']['none']['values']['kind/accuracy']
     assert sum(kept['shapley']['kind'].values()) == pytest.approx(gain)
     # Lower is better for the number: what the table adds counts as above 0, and what the text adds is nothing.

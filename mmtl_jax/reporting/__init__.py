@@ -9,8 +9,8 @@ from mmtl_jax.reporting.gradients import conflict_curve, conflict_heat_map, grad
 from mmtl_jax.reporting.modalities import modality_curves
 from mmtl_jax.reporting.overlays import draw_picture, draw_values
 from mmtl_jax.reporting.pictures import confusion, contact_sheet, spectrogram
-from mmtl_jax.reporting.report import write_report
-from mmtl_jax.reporting.robustness import robustness_curves
+from mmtl_jax.reporting.report import update_report, write_report
+from mmtl_jax.reporting.robustness import primary_curves, robustness_curves
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample, confusion_matrix
 from mmtl_jax.reporting.scenes import Scene, scene_sheet
 from mmtl_jax.reporting.subsets import shapley_bars, subset_table
@@ -36,6 +36,7 @@ __all__ = [
     'loss_curves',
     'metric_curves',
     'modality_curves',
+    'primary_curves',
     'reliability_diagrams',
     'robustness_curves',
     'scene_sheet',
@@ -43,6 +44,7 @@ __all__ = [
     'spectrogram',
     'subset_table',
     'throughput',
+    'update_report',
     'value_curve',
     'weight_curves',
     'write_figure',

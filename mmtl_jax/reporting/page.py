@@ -9,12 +9,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from mmtl_jax.reporting.pictures import as_floats
-from mmtl_jax.reporting.style import COLOURS
+from mmtl_jax.reporting.style import COLOURS, to_svg
 
 VOID = frozenset({'img', 'meta', 'br'})
+WIDE = 7.5  # inches; a wider figure gets the page's whole width
+NAVIGATION = re.compile(r'<nav>.*?</nav>', re.DOTALL)
+SECTION = re.compile(r'<section id="[^"]*"><h2>(.*?)</h2>(.*?)</section>', re.DOTALL)
 
 
 class Html(str):
@@ -126,6 +130,43 @@ def sound(waveform: np.ndarray, rate: int) -> Html:
 
 def _inline(kind: str, data: bytes) -> str:
     return f'data:{kind};base64,{base64.b64encode(data).decode("ascii")}'
+
+
+def figure_card(figure: Figure, prefix: str) -> Html:
+    """Returns a card with a figure; a wide one gets the page's whole width."""
+    wide = figure.get_figwidth() > WIDE
+    return tag('div', drawn(figure, prefix), class_='card figure wide' if wide else 'card figure')
+
+
+def drawn(figure: Figure, prefix: str) -> Html:
+    """Returns a figure that grows with the page, but not so far that its letters are larger than the page's."""
+    return tag('div', Html(to_svg(figure, prefix)), class_='drawn', style=f'--inches:{figure.get_figwidth():g}')
+
+
+def navigation(names: Iterable[str]) -> Html:
+    """Returns the links to the sections of these names."""
+    return tag('nav', [tag('a', name, href=f'#{name.lower()}') for name in names])
+
+
+def sections(contents: Mapping[str, object]) -> Html:
+    """Returns a section for each name."""
+    return join([tag('section', tag('h2', name), content, id=name.lower()) for name, content in contents.items()])
+
+
+def with_sections(page: str, contents: Mapping[str, object], order: Sequence[str]) -> str:
+    """Returns a page of `document` in which some sections are new; one without content goes.
+
+    Args:
+      page: with `navigation` and `sections`.
+      contents: name -> elements.
+      order: the names of all sections that a page can have.
+    """
+    before = {html.unescape(found[1]): Html(found[2]) for found in SECTION.finditer(page)}
+    names = [name for name in order if contents.get(name, before.get(name))]
+    body = sections({name: contents.get(name, before.get(name)) for name in names})
+    start, end = page.index('<section'), page.rindex('</section>') + len('</section>')
+    head = NAVIGATION.sub(lambda _: navigation(names), page[:start], count=1)
+    return head + body + page[end:]
 
 
 def document(title: str, body: object) -> str:

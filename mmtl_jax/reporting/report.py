@@ -4,11 +4,11 @@ Everything is inside the file, so it can be mailed or put on a server as it is. 
 """
 
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from mmtl_jax.core.files import write_bytes_atomic
 from mmtl_jax.reporting import curves, pictures
@@ -18,16 +18,33 @@ from mmtl_jax.reporting.features import FeatureMap
 from mmtl_jax.reporting.figures import fusion_figures
 from mmtl_jax.reporting.gradients import balancing_figures
 from mmtl_jax.reporting.modalities import modality_figures
-from mmtl_jax.reporting.page import Html, breakable, document, flatten, picture, sound, table, tag
+from mmtl_jax.reporting.page import (
+    Html,
+    breakable,
+    document,
+    drawn,
+    figure_card,
+    flatten,
+    navigation,
+    picture,
+    sections,
+    sound,
+    table,
+    tag,
+    with_sections,
+)
 from mmtl_jax.reporting.resources import resources_section
 from mmtl_jax.reporting.samples import Answer, Evaluation, Sample
 from mmtl_jax.reporting.scenes import scene_sheet
+from mmtl_jax.reporting.sections import Saved, robustness_section, subsets_section
 from mmtl_jax.reporting.style import NUM_HUES, finite, number, to_svg
 
 Evaluations = Mapping[str, Mapping[str, Evaluation]]
 SOUNDS = 8  # a sound costs about 100 kB
 SAMPLES = 24
-WIDE = 7.5  # inches; a wider figure gets the page's whole width
+ORDER = (
+    'Results', 'Curves', 'Confusion', 'Calibration', 'Subsets', 'Robustness', 'Samples', 'Fusion', 'Resources', 'Setup'
+)  # fmt: skip
 
 
 def write_report(
@@ -43,6 +60,8 @@ def write_report(
     resources: Mapping[str, Any] | None = None,
     features: FeatureMap | None = None,
     attention: Sequence[Attended] = (),
+    subsets: Saved | None = None,
+    robustness: Saved | None = None,
     title: str = 'Training run',
 ) -> None:
     """Writes the report of a run; a part without data is left out, so a run that ended early has a report too.
@@ -59,6 +78,8 @@ def write_report(
       resources: see `resources_section`.
       features: the fused features as a map.
       attention: examples with the attention between modalities.
+      subsets: split -> `subsets-<split>.json`, what an evaluation with missing modalities found.
+      robustness: split -> `robustness-<split>.json`, what one with corrupted inputs found.
       title: over the page.
 
     Raises:
@@ -66,21 +87,56 @@ def write_report(
       OSError: the file cannot be written; a full disk is told in one sentence.
     """
     evaluations = evaluations or {}
-    sections = {
-        'Results': _results(primaries, history, summary, evaluations),
+    contents = {
+        'Results': _results(primaries, summary, evaluations),
         'Curves': _curves(primaries, history, summary.get('best_step')),
         'Confusion': _confusions(evaluations),
         'Calibration': _calibration(evaluations),
+        'Subsets': subsets_section(subsets or {}, primaries),
+        'Robustness': robustness_section(robustness or {}, primaries),
         'Samples': _samples(list(primaries), samples),
         'Fusion': _fusion(features, attention),
         'Resources': resources_section(resources or {}),
         'Setup': _setup(config, environment),
     }
-    shown = {name: content for name, content in sections.items() if content}
-    nav = tag('nav', [tag('a', name, href=f'#{name.lower()}') for name in shown])
-    body = [tag('section', tag('h2', name), content, id=name.lower()) for name, content in shown.items()]
-    page = tag('main', tag('header', tag('h1', title), _subtitle(summary), nav), body)
+    shown = {name: contents[name] for name in ORDER if contents[name]}
+    page = tag('main', tag('header', tag('h1', title), _subtitle(summary), navigation(shown)), sections(shown))
     write_bytes_atomic(path, document(title, page))
+
+
+def update_report(
+    path: str | os.PathLike[str],
+    *,
+    primaries: curves.Primaries,
+    summary: Mapping[str, Any],
+    subsets: Saved,
+    robustness: Saved,
+) -> bool:
+    """Brings what was evaluated after the training into a report: its results, subsets and robustness.
+
+    Everything else in it stays.
+
+    Args:
+      path: the HTML file.
+      primaries: as in `write_report`, and so are the next three.
+      summary: see there.
+      subsets: see there.
+      robustness: see there.
+
+    Returns:
+      Whether there was a report.
+    """
+    path = pathlib.Path(path)
+    page = path.read_text(encoding='utf-8') if path.exists() else ''
+    if '<section' not in page:
+        return False
+    contents = {
+        'Results': _results(primaries, summary, {}),
+        'Subsets': subsets_section(subsets, primaries),
+        'Robustness': robustness_section(robustness, primaries),
+    }
+    write_bytes_atomic(path, with_sections(page, contents, ORDER))
+    return True
 
 
 def _subtitle(summary: Mapping[str, Any]) -> Html:
@@ -114,9 +170,7 @@ def _values(summary: Mapping[str, Any], evaluations: Evaluations) -> dict[str, d
     }
 
 
-def _results(
-    primaries: curves.Primaries, history: curves.History, summary: Mapping[str, Any], evaluations: Evaluations
-) -> list[Html]:
+def _results(primaries: curves.Primaries, summary: Mapping[str, Any], evaluations: Evaluations) -> list[Html]:
     """Returns a tile per task with its primary metric, and a table of every metric on every split."""
     values = _values(summary, evaluations)
     if not values:
@@ -159,18 +213,8 @@ def _tile(index: int, task: str, primary: tuple[str, bool], values: Mapping[str,
     )
 
 
-def _card(figure: Figure, prefix: str) -> Html:
-    wide = figure.get_figwidth() > WIDE
-    return tag('div', _drawn(figure, prefix), class_='card figure wide' if wide else 'card figure')
-
-
-def _drawn(figure: Figure, prefix: str) -> Html:
-    """Returns a figure that grows with the page, but not so far that its letters are larger than the page's."""
-    return tag('div', Html(to_svg(figure, prefix)), class_='drawn', style=f'--inches:{figure.get_figwidth():g}')
-
-
 def _panel_cards(panels: Sequence[curves.Panel], prefix: str, best_step: int | None) -> Html:
-    cards = [_card(curves.panel_figure(panel, best_step), f'{prefix}{i}') for i, panel in enumerate(panels)]
+    cards = [figure_card(curves.panel_figure(panel, best_step), f'{prefix}{i}') for i, panel in enumerate(panels)]
     return tag('div', cards, class_='grid')
 
 
@@ -184,10 +228,10 @@ def _curves(primaries: curves.Primaries, history: curves.History, best_step: int
     for label, panels in groups.items():
         if panels:
             parts += [tag('h3', label), _panel_cards(panels, f'{label[0]}-', best_step)]
-    balancing = [_card(figure, name) for name, figure in balancing_figures(history, tasks)]
+    balancing = [figure_card(figure, name) for name, figure in balancing_figures(history, tasks)]
     if balancing:
         parts += [tag('h3', 'Balancing'), tag('div', balancing, class_='grid large')]
-    modalities = [_card(figure, name) for name, figure in modality_figures(history)]
+    modalities = [figure_card(figure, name) for name, figure in modality_figures(history)]
     if modalities:
         parts += [tag('h3', 'Modalities'), tag('div', modalities, class_='grid large')]
     for label, panels in folded.items():
@@ -217,14 +261,14 @@ def _confusions(evaluations: Evaluations) -> list[Html]:
 def _calibration(evaluations: Evaluations) -> list[Html]:
     """Returns the reliability diagrams, the split that was kept apart first."""
     order = {split: evaluations[split] for split in sorted(evaluations, key=lambda name: name != 'test')}
-    cards = [_card(figure, f'r{index}') for index, (_, figure) in enumerate(reliability_figures(order))]
+    cards = [figure_card(figure, f'r{index}') for index, (_, figure) in enumerate(reliability_figures(order))]
     note = 'Bars: how often answers of a confidence are right. Lines: their mean confidence; bars below are too sure.'
     return [tag('p', note, class_='note'), tag('div', cards, class_='grid large')] if cards else []
 
 
 def _fusion(features: FeatureMap | None, attention: Sequence[Attended]) -> list[Html]:
     """Returns the map of the fused features, and the attention between modalities on some examples."""
-    cards = [_card(figure, f'f{index}') for index, (_, figure) in enumerate(fusion_figures(features, attention))]
+    cards = [figure_card(figure, f'f{index}') for index, (_, figure) in enumerate(fusion_figures(features, attention))]
     note = (
         'Fused features by t-SNE: what lies together looks alike to the tasks. Attention: mean over layers and heads.'
     )
@@ -270,7 +314,7 @@ def _sample(tasks: Sequence[str], sample: Sample, place: int) -> Html:
     if sample.scene is None:
         return tag('article', parts, class_='card sample')
     told = tag('div', parts, class_='sample')
-    return tag('article', told, _drawn(scene_sheet([sample.scene]), f's{place}'), class_='card scene')
+    return tag('article', told, drawn(scene_sheet([sample.scene]), f's{place}'), class_='card scene')
 
 
 def _answer(task: str, answer: Answer, colour: str) -> Html:

@@ -1,6 +1,7 @@
 """Performance over the level of a corruption, as curves."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,6 +21,19 @@ from mmtl_jax.reporting.curves import (
 from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, dashes, dress, hue, panels
 
 Curves = Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
+
+
+def primary_curves(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+    """Returns task -> corruption -> (levels, values) of the metrics whose robustness is known.
+
+    Args:
+      entries: corruption -> its entry in `robustness-<split>.json`.
+    """
+    drawn: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
+    for corruption, entry in entries.items():
+        for name in entry['robustness']:
+            drawn.setdefault(name.split('/')[0], {})[corruption] = (entry['levels'], entry['values'][name])
+    return drawn
 
 
 def robustness_curves(

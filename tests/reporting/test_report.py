@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mmtl_jax.core.overlays import Boxes
-from mmtl_jax.reporting import Evaluation, Sample, Scene, write_report
+from mmtl_jax.reporting import Evaluation, Sample, Scene, update_report, write_report
 from mmtl_jax.reporting.page import picture, tag
 from mmtl_jax.reporting.resources import duration, resources_section
 from tests.reporting import runs
@@ -160,6 +160,66 @@ def test_answers_in_the_picture_are_drawn_beside_the_words(tmp_path):
     assert '<cow> 90%' in page.texts
     ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
     assert len(ids) == len(set(ids))
+
+
+SUBSETS = {
+    'test': {
+        'subsets': {
+            'image': {'modalities': ['image'], 'values': {'category/accuracy': 0.25, 'transcript/cer': None}},
+            'image_text': {'modalities': ['image', 'text'], 'values': {'category/accuracy': 0.75}},
+        },
+        'shapley': {'category': {'image': 0.125, 'text': 0.0625}},
+    }
+}
+ROBUSTNESS = {
+    'test': {
+        'corruptions': {
+            'image:noise': {
+                'levels': [0.0, 1.0],
+                'values': {'category/accuracy': [0.75, 0.5]},
+                'robustness': {'category/accuracy': {'relative': 0.625, 'effective': -0.0625}},
+            },
+            'text:swap': {
+                'levels': [0.0, 1.0],
+                'values': {'category/accuracy': [0.75, 0.25]},
+                'robustness': {'category/accuracy': {'relative': 0.5}},
+            },
+        }
+    }
+}
+
+
+def test_what_is_evaluated_later_comes_into_the_report(tmp_path):
+    before = written(tmp_path)
+    summary = {'test': {'category/accuracy': 0.875}}
+    later = {'primaries': runs.PRIMARIES, 'summary': summary, 'subsets': SUBSETS, 'robustness': ROBUSTNESS}
+    assert update_report(tmp_path / 'report.html', **later)
+    text = (tmp_path / 'report.html').read_text(encoding='utf-8')
+    page = Page(text)
+    names = ['results', 'curves', 'confusion', 'subsets', 'robustness', 'samples', 'resources', 'setup']
+    assert [attributes['id'] for attributes in page.all('section')] == names
+    assert [attributes['href'] for attributes in page.all('a')] == [f'#{name}' for name in names]
+    words = ' '.join(' '.join(page.texts).split())
+    assert '0.875 ↑ accuracy, test' in words
+    for shown in ('0.250', '+0.125', 'image:noise 0.500', 'image:noise · category/accuracy 0.625 -0.062'):
+        assert shown in words
+    # What was there before is there to the byte, but for what is new.
+    for start, end in (('id="curves"', 'id="subsets"'), ('id="samples"', '</html>')):
+        assert text[text.index(start) : text.index(end)].split('<section')[0] in before
+    ids = [attributes['id'] for _, attributes in page.tags if 'id' in attributes]
+    assert len(ids) == len(set(ids))
+    whole = written(tmp_path, subsets=SUBSETS, robustness=ROBUSTNESS)
+    assert text[text.index('id="subsets"') : text.index('id="setup"')] in whole
+    assert update_report(tmp_path / 'report.html', **{**later, 'subsets': {}, 'robustness': {}})
+    assert 'id="subsets"' not in (tmp_path / 'report.html').read_text(encoding='utf-8')
+
+
+def test_only_a_report_is_updated(tmp_path):
+    later = {'primaries': {}, 'summary': {}, 'subsets': {}, 'robustness': {}}
+    assert not update_report(tmp_path / 'report.html', **later)
+    (tmp_path / 'report.html').write_text('mine')
+    assert not update_report(tmp_path / 'report.html', **later)
+    assert (tmp_path / 'report.html').read_text() == 'mine'
 
 
 def test_only_the_first_samples_have_sound(tmp_path):
