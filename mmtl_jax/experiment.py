@@ -293,8 +293,10 @@ def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs:
     spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
     if isinstance(spec.get('vocabulary'), str):
         spec['vocabulary'] = _vocabulary(spec['vocabulary'], inputs)
-    if spec.get('name') == 'classification' and 'class_names' not in spec:
+    if spec.get('name') in ('classification', 'detection') and 'class_names' not in spec:
         field = values['data']['targets'][name]
+        if spec['name'] == 'detection':
+            field = field.get('labels', {}) if isinstance(field, Mapping) else {}
         key = field if isinstance(field, str) else field.get('key')
         names = inputs.class_names(key) if key else ()
         if len(names) == spec.get('num_classes', len(names)):

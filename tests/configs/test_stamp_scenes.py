@@ -7,6 +7,7 @@ from PIL import Image, ImageDraw
 
 from configs import stamp_scenes
 from mmtl_jax.data.builders import stamps_package
+from mmtl_jax.run import saved_experiment
 from tests.data.builders import miniature_stamps
 from tests.verbs import edited, train_tiny
 
@@ -64,6 +65,9 @@ def test_the_scenes_train_from_end_to_end(tmp_path, monkeypatch):
     for split in ('validation', 'test'):
         expected = {'category/accuracy', 'objects/ap50', 'objects/objects_ap50', 'foreground/miou', 'objects/loss'}
         assert expected <= set(summary[split])
+    tasks = {task.name: task for task in saved_experiment(workdir).tasks}
+    assert len(tasks['objects'].class_names) == stamp_scenes.NUM_CATEGORIES
+    assert tasks['objects'].class_names == tasks['category'].class_names
     report = (workdir / 'report.html').read_text()
     assert 'foreground' in report
     assert 'data:image/' in report
