@@ -1,0 +1,191 @@
+"""Every sharing scheme on the scenes: category, boxes and foreground in one model, beside a network for each task.
+
+    python -m experiments.sharing --runs=runs/sharing --out=docs/results/sharing.md
+
+trains what is missing in `--runs` (each run is the command of configs/stamp_scenes.py with a task or a scheme, a seed
+and the number of steps), and writes the page, with what the first run of `Hard` makes of held-out scenes in
+docs/figures/scenes_predictions.png. `--train=false` only reads what is there.
+"""
+
+import itertools
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from experiments.runs import Options, machines, run_experiment, table, train_rows, train_run, training_seconds
+from mmtl_jax import sharing
+from mmtl_jax.core.files import read_json, write_bytes_atomic
+from mmtl_jax.metrics import delta_m
+from mmtl_jax.reporting import scene_sheet
+from mmtl_jax.reporting.style import to_png
+from mmtl_jax.results import RESOURCES, chosen_rows, scene
+from mmtl_jax.run import saved_experiment, trained
+from mmtl_jax.training.writer import read_metrics
+
+CONFIG = 'configs/stamp_scenes.py'
+TASKS = ('category', 'objects', 'foreground')
+ROWS = (*TASKS, *sharing.__all__)
+SINGLE = 'single tasks'
+STEPS = 600
+EVALUATIONS = 3
+SPLIT = 'test'
+# Key in summary.json -> name of the score.
+SCORES = {
+    'category/accuracy': 'category accuracy',
+    'category/macro_f1': 'category macro-F1',
+    'objects/objects_ap50': 'boxes AP50',
+    'objects/objects_ap': 'boxes AP',
+    'objects/ap50': 'AP50 with classes',
+    'objects/ap': 'AP with classes',
+    'foreground/miou': 'foreground mIoU',
+}
+# The primary metric of each task; higher is better for all.
+PRIMARIES = ('category/accuracy', 'objects/objects_ap50', 'foreground/miou')
+DELTA = 'Δm, % ↓'
+COSTS = ('parameters', 'of the scheme', 'ms a step', 'training, s')
+DRAWN = 'Hard-0'
+FIGURE = 'scenes_predictions.png'
+NUM_SCENES = 4
+
+
+def config_of(row: str) -> str:
+    """Returns the config of a row: a task by itself, or all tasks under a sharing scheme."""
+    return f'{CONFIG}:{row}' if row in TASKS else f'{CONFIG}:{"_".join(TASKS)}/{row}'
+
+
+def train(run: pathlib.Path, row: str, seed: int) -> None:
+    """Trains a run, if that has not been done."""
+    budget = {'num_steps': STEPS, 'eval_every': STEPS // EVALUATIONS}
+    train_run(run, config_of(row), seed, *(f'--config.training.{name}={value}' for name, value in budget.items()))
+
+
+def step_milliseconds(run: pathlib.Path) -> float:
+    """Returns the time of a step, the median over the lines of the log; between most of them nothing is evaluated."""
+    rows = [row for row in read_metrics(run / 'metrics.jsonl') if row['split'] == 'train']
+    times = [
+        (after['seconds'] - before['seconds']) / (after['step'] - before['step'])
+        for before, after in itertools.pairwise(rows)
+    ]
+    return 1000 * float(np.median(times))
+
+
+def values_of(run: pathlib.Path) -> dict[str, float]:
+    """Returns the scores of a finished run by their keys, and what it cost."""
+    found, used = read_json(run / 'summary.json')[SPLIT], read_json(run / RESOURCES)
+    sizes = used['parameters']
+    costs = (sum(sizes.values()), sizes.get('sharing', 0), step_milliseconds(run), training_seconds(used))
+    return {key: found[key] for key in SCORES if key in found} | dict(zip(COSTS, costs, strict=True))
+
+
+def num_steps(runs: Iterable[pathlib.Path]) -> int:
+    """Returns how many steps the runs were trained for.
+
+    Raises:
+      ValueError: they differ.
+    """
+    found = {read_json(run / 'config.json')['training']['num_steps']: run for run in runs}
+    if len(found) != 1:
+        budgets = ', '.join(f'{found[steps]} {steps} steps' for steps in sorted(found))
+        raise ValueError(f'the runs have different budgets: {budgets}; give those of one budget a folder of their own.')
+    return found.popitem()[0]
+
+
+def single_tasks(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, float]]:
+    """Returns the values of the networks of single tasks as those of one system, seed by seed; costs are summed."""
+    seeds = zip(*(found.get(task, ()) for task in TASKS), strict=False)
+    return [
+        {key: sum(run[key] for run in runs) if key in COSTS else value for run in runs for key, value in run.items()}
+        for runs in seeds
+    ]
+
+
+def shown(runs: Sequence[Mapping[str, float]], baselines: Mapping[str, float]) -> list[dict[str, float]]:
+    """Returns what the first table shows of the runs of a row; no delta without baselines."""
+    return [
+        {
+            **{name: 100 * run[key] for key, name in SCORES.items()},
+            **({DELTA: delta_m(run, baselines, dict.fromkeys(PRIMARIES, True))} if baselines else {}),
+        }
+        for run in runs
+    ]
+
+
+def page(found: Mapping[str, Sequence[Mapping[str, float]]], steps: int, facts: Sequence[str], figure: bool) -> str:
+    """Returns the results page of the `values_of` the runs of each row."""
+    alone = single_tasks(found)
+    baselines = {key: float(np.mean([run[key] for run in alone])) for key in PRIMARIES} if alone else {}
+    schemes = {row: found[row] for row in sharing.__all__ if found.get(row)}
+    scores = {row: shown(runs, baselines) for row, runs in {SINGLE: alone, **schemes}.items()}
+    costs = {**{f'{task} alone': found.get(task, []) for task in TASKS}, SINGLE: alone, **schemes}
+    parts = [
+        '# Results of the sharing schemes on the scenes',
+        'Made by `python -m experiments.sharing --runs=runs/sharing --out=docs/results/sharing.md`: 500 test scenes of '
+        'sprites that occur in no training scene, mean ± standard deviation over the seeds, best checkpoint by '
+        f'validation. Each run is `python -m mmtl_jax.train --config={CONFIG}:{"_".join(TASKS)}/<scheme> '
+        f'--config.seed=<seed> --config.training.num_steps={steps} --config.training.eval_every={steps // EVALUATIONS}`'
+        ', or with one task for the three and no scheme: the same encoder and heads, steps of 32 scenes, optimizer and '
+        'equal weights for all. The schemes have their defaults; none was tuned. Tokens and maps of the picture go '
+        'through the scheme, from which all three heads read.',
+        *facts,
+        table(scores, [*SCORES.values(), DELTA], digits=1),
+        'In percent. Single tasks: a network for each task. Boxes: average precision with the classes left out, AP50 '
+        'at an overlap of .5 and AP the mean over .5 to .95, as on COCO; with classes, a box counts only if its class '
+        'is right. Δm as in Nash-MTL: the mean drop of category accuracy, boxes AP50 and foreground mIoU against the '
+        'means of the single tasks; lower is better. With one metric a task, Δp as in LibMTL is the same with the '
+        'other sign. The spread of the first row is what chance alone makes.',
+        *better(scores),
+        table(costs, COSTS, digits=0),
+        'Training is without compilation, evaluation and checkpoints; a step is the median over the log. Single tasks '
+        'have the sum of the three networks. `Hard` hands on what it gets and has no parameters.',
+    ]
+    if figure:
+        parts += [
+            f'![Predicted boxes and masks over held-out scenes, beside the truth](../figures/{FIGURE})',
+            f'What seed 0 of `{DRAWN.split("-")[0]}` makes of test scenes, evenly spread over the split.',
+        ]
+    return '\n\n'.join(parts) + '\n'
+
+
+def better(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
+    """Returns a sentence about which schemes beat the single tasks; none without these."""
+    means = {
+        row: np.mean([run[DELTA] for run in runs]) for row, runs in scores.items() if row != SINGLE and DELTA in runs[0]
+    }
+    if not means:
+        return []
+    names = [row for row in sorted(means, key=means.get) if means[row] < 0]
+    which = f': {", ".join(names)}' if names else ''
+    return [f'{len(names)} of {len(means)} schemes are better than single tasks on average{which}.']
+
+
+def draw(run: pathlib.Path) -> bytes:
+    """Returns a PNG of what a run predicts on scenes of the test split, beside the truth, drawn once."""
+    path = run / FIGURE
+    if not path.exists():
+        with trained(run, saved_experiment(run)) as (opened, state, _):
+            found = opened.evaluate(state, SPLIT)
+            places = [found.rows.index(row) for row in chosen_rows(found, NUM_SCENES)]
+            scenes = [scene(opened.experiment, SPLIT, found, place) for place in places]
+        write_bytes_atomic(path, to_png(scene_sheet(scenes)))
+    return path.read_bytes()
+
+
+def work(options: Options) -> None:
+    """Trains what is missing, writes the page, and the figure into the folder `figures` beside that of the page."""
+    train_rows(options, train)
+    runs = {row: options.of_row(row) for row in ROWS}
+    finished = [run for of_row in runs.values() for run in of_row]
+    if not finished:
+        raise ValueError(f'{options.runs} holds no finished run; train some first.')
+    steps = num_steps(finished)
+    drawn = options.runs / DRAWN
+    if drawn in finished:
+        write_bytes_atomic(options.out.parent.parent / 'figures' / FIGURE, draw(drawn))
+    found = {row: [values_of(run) for run in of_row] for row, of_row in runs.items()}
+    options.out.write_text(page(found, steps, machines(finished), drawn in finished))
+
+
+if __name__ == '__main__':
+    sys.exit(run_experiment(__doc__, work, rows=ROWS, runs='runs/sharing', out='docs/results/sharing.md'))
