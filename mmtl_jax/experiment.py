@@ -15,6 +15,7 @@ from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
 from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
 from mmtl_jax.pretrained.tokenizer import check_tokenizer
 from mmtl_jax.tasks import Task
+from mmtl_jax.training.classes import as_field, name_of, with_classes, with_ranges
 from mmtl_jax.training.conflicts import GRADIENTS
 from mmtl_jax.training.gradient import Jacobian
 from mmtl_jax.training.inputs import Inputs
@@ -130,7 +131,7 @@ def from_config(
     """
     values = _with_targets(plain_config(config))
     _check_names(values)
-    inputs = _section(Inputs, 'data', _with_ranges(values), fitted=fitted, seed=values['seed'])
+    inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
     fused = tuple(task.name for task in task_list if task.reads == FUSED)
@@ -187,7 +188,7 @@ def _with_targets(values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
       ValueError: there is no other task.
     """
-    names = [task for task, spec in values['tasks'].items() if _name_of(spec) == AUXILIARY]
+    names = [task for task, spec in values['tasks'].items() if name_of(spec) == AUXILIARY]
     if names and len(names) == len(values['tasks']):
         raise ValueError(f'all tasks are auxiliary ({names}), which nothing reads off; add one with labels.')
     empty = {task: {} for task in names}
@@ -200,10 +201,6 @@ def _with_targets(values: Mapping[str, Any]) -> dict[str, Any]:
         extended(source) if isinstance(source, Mapping) else source for source in data.get('sources', ())
     ]
     return {**values, 'data': data} if names else dict(values)
-
-
-def _name_of(spec: Mapping[str, Any] | str) -> str | None:
-    return spec.get('name') if isinstance(spec, Mapping) else spec
 
 
 def _check_names(values: Mapping[str, Any]) -> None:
@@ -242,43 +239,6 @@ def _check_splits(balancer: balancing.Balancer, batch_size: int) -> None:
         )
 
 
-def _with_ranges(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the section `data`, in which each target whose task knows the range of its labels has it checked.
-
-    Raises:
-      ValueError: data and task disagree on the range.
-    """
-    sizes = {'classification': 'num_classes', 'multilabel': 'num_labels', 'ctc': 'vocab_size'}
-
-    def bounded(targets: Mapping[str, Any]) -> dict[str, Any]:
-        fields = dict(targets)
-        for task, spec in values['tasks'].items():
-            name = spec.get('name') if isinstance(spec, Mapping) else None
-            size, field = spec.get(sizes[name]) if name in sizes else None, fields.get(task)
-            field = {'key': field} if isinstance(field, str) else field
-            if not isinstance(size, int) or not isinstance(field, Mapping) or 'key' not in field:
-                continue
-            if name == 'multilabel' and field.get('ragged') is not False:
-                continue  # it may be a list of labels as well as a vector of 0 and 1
-            if field.get('num_classes') not in (None, size):
-                raise ValueError(
-                    f'tasks.{task}.{sizes[name]} is {size}, but data.targets.{task}.num_classes is '
-                    f'{field["num_classes"]}; give both the same, or the task alone.'
-                )
-            fields[task] = {**field, 'num_classes': size}
-        return fields
-
-    section = dict(values['data'])
-    section['targets'] = bounded(section['targets'])
-    section['sources'] = [
-        {**source, 'targets': bounded(source['targets'])}
-        if isinstance(source, Mapping) and 'targets' in source
-        else source
-        for source in section.get('sources', ())
-    ]
-    return section
-
-
 def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> None:
     for task in task_list:
         for name in (task.reads,) if isinstance(task.reads, str) else task.reads:
@@ -289,18 +249,10 @@ def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> 
 
 
 def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs: Inputs) -> Task:
-    """Builds a task; class names and vocabularies that the data knows need not stand in the config."""
-    spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
+    """Builds a task; classes, their names and vocabularies that the data knows need not stand in the config."""
+    spec = with_classes(name, spec, values['data'], inputs)
     if isinstance(spec.get('vocabulary'), str):
         spec['vocabulary'] = _vocabulary(spec['vocabulary'], inputs)
-    if spec.get('name') in ('classification', 'detection') and 'class_names' not in spec:
-        field = values['data']['targets'][name]
-        if spec['name'] == 'detection':
-            field = field.get('labels', {}) if isinstance(field, Mapping) else {}
-        key = field if isinstance(field, str) else field.get('key')
-        names = inputs.class_names(key) if key else ()
-        if len(names) == spec.get('num_classes', len(names)):
-            spec = {**spec, 'class_names': names} if names else spec
     return build(spec, tasks, task=name)
 
 
@@ -311,8 +263,7 @@ def _encoders(
     records, starting = (fitted or {}).get('encoders', {}), {}
     for name, spec in values['encoders'].items():
         starting[name] = encoder_from_spec(_sized(spec, inputs), records.get(name))
-        field = values['data']['inputs'][name]
-        key = field if isinstance(field, str) else field.get('key')
+        key = as_field(values['data']['inputs'][name]).get('key')
         check_tokenizer(starting[name].module, key, values['data'].get('steps', ()), inputs.vocabularies)
     return starting
 

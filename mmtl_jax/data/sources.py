@@ -250,10 +250,11 @@ class TfdsSource:
         return selected
 
     def class_names(self, key: str) -> tuple[str, ...]:
-        """Returns the names of the classes of a `ClassLabel`, or of a list of them, () for another key."""
+        """Returns the names of the classes of a label, of a list of them or of a mask, () for another key."""
         feature = self._by_key.get(key, (key, None))[1]
         feature = feature.feature if isinstance(feature, tfds.features.Sequence) else feature
-        return tuple(feature.names) if isinstance(feature, tfds.features.ClassLabel) else ()
+        named = isinstance(feature, tfds.features.ClassLabel | tfds.features.LabeledImage)
+        return tuple(feature.names or ()) if named else ()
 
 
 def _from_function(name: str, split: str, arguments: Mapping[str, Any]) -> Source:

@@ -26,6 +26,17 @@ def list_of_lists(split):
     return [[1, 2]]
 
 
+def test_labels_lists_of_them_and_masks_have_names():
+    label = tfds.features.ClassLabel(names=['ant', 'bee'])
+    mask = tfds.features.LabeledImage(labels=['ground', 'ant'], shape=(None, None, 1))
+    features = {'label': label, 'labels': tfds.features.Sequence(label), 'mask': mask, 'text': tfds.features.Text()}
+    builder = types.SimpleNamespace(info=types.SimpleNamespace(features=tfds.features.FeaturesDict(features)))
+    source = sources.TfdsSource('made_up', 'train')
+    source.__dict__['builder'] = builder
+    names = [source.class_names(key) for key in (*features, 'none')]
+    assert names == [('ant', 'bee'), ('ant', 'bee'), ('ground', 'ant'), (), ()]
+
+
 def test_a_function_of_ones_own():
     source = data.load_source(f'{__name__}.numbers', 'test', builder_kwargs={'size': 2})
     assert (len(source), source.split, source.keys) == (2, 'test', ('id', 'value', 'note'))
