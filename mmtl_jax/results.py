@@ -38,6 +38,7 @@ from mmtl_jax.training.state import TrainState
 from mmtl_jax.training.writer import read_metrics
 
 RESOURCES = 'resources.json'
+TOLD = 20  # bad examples by name
 
 
 def write_results(
@@ -67,7 +68,12 @@ def write_results(
         **{split: found.values for split, found in evaluated.items()},
     }
     write_json_atomic(workdir / 'summary.json', summary)
-    resources = {**resources, 'parameters': parameter_counts(state.params)}
+    bad = experiment.inputs.skipped
+    resources = {
+        **resources,
+        'parameters': parameter_counts(state.params),
+        **({'bad_examples': {'skipped': len(bad), 'why': bad[:TOLD]}} if bad else {}),
+    }
     # Of the session that trained, not of one that looked again.
     if 'examples_per_second' in resources:
         write_json_atomic(workdir / RESOURCES, {**resources, 'trained_parameters': parameter_counts(state.trained)})

@@ -1,5 +1,6 @@
 """The command line: what goes in is checked, and what is wrong with it is one sentence before anything is written."""
 
+import json
 import pathlib
 import re
 import subprocess
@@ -10,7 +11,7 @@ import requests
 
 from mmtl_jax import train
 from mmtl_jax.data import load_source, preparation
-from tests.verbs import ENVIRONMENT, TINY, call, edited, one_error, snapshot, train_tiny
+from tests.verbs import ENVIRONMENT, TINY, call, edited, one_error, rows_of, snapshot, train_tiny
 
 DATA = "config.data.sources = ({{'name': 'tests.configs.tiny.examples', 'builder_kwargs': {}}},)"
 
@@ -134,12 +135,20 @@ def test_truly_from_a_shell(tmp_path):
 # --- bad data ---
 
 
-def test_bad_examples_can_be_skipped(tmp_path, capsys, no_report):
+def test_bad_examples_can_be_skipped_and_are_counted(tmp_path, capsys):
     config = edited(tmp_path, DATA.format("{'nan_rows': (3, 7)}") + "; config.data.bad_examples = 'skip'")
-    assert train_tiny(tmp_path / 'run', '--config.training.num_steps=1', config=config) == 0
+    # Five batches of eight go once through the 40 examples.
+    assert train_tiny(tmp_path / 'run', '--config.training.num_steps=5', config=config) == 0
     assert "bad examples that are skipped: 2, the first: 'tests.configs.tiny.examples', example 'train-3'" in (
         capsys.readouterr().err
     )
+    *_, last = (row for row in rows_of(tmp_path / 'run') if row['split'] == 'train')
+    assert last['bad_examples'] == 2
+    kept = json.loads((tmp_path / 'run' / 'resources.json').read_text())['bad_examples']
+    assert (kept['skipped'], len(kept['why'])) == (2, 2)
+    report = (tmp_path / 'run' / 'report.html').read_text()
+    assert 'Bad examples (2)' in report
+    assert all(f'train-{index}&#x27;: input &#x27;table&#x27;' in report for index in (3, 7))
 
 
 def generated(folder: pathlib.Path, num_validation: int) -> str:

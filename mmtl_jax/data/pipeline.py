@@ -89,7 +89,7 @@ class TrainLoader:
 
     Attributes:
       batches_per_epoch: constant.
-      num_bad: rows handed out so far that stood for bad examples.
+      num_bad: rows that this process has handed out, before a resume too, and that stood for bad examples.
     """
 
     def __init__(self, rows: Rows, options: 'ReadOptions'):
@@ -112,8 +112,8 @@ class TrainLoader:
         return batch
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the position of the next batch, as plain values."""
-        return {'position': self._position, 'plan': self._rows.plan.description}
+        """Returns the position of the next batch, and what came before it, as plain values."""
+        return {'position': self._position, 'plan': self._rows.plan.description, 'num_bad': self.num_bad}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues at a position that `get_state` gave.
@@ -130,7 +130,7 @@ class TrainLoader:
                 'start a new run, or restore the data and the settings of this one.'
             )
         self.close()
-        self._position = int(state['position'])
+        self._position, self.num_bad = int(state['position']), int(state.get('num_bad', 0))
 
     def close(self) -> None:
         """Stops the threads or processes; the next batch starts them again."""

@@ -19,6 +19,7 @@ def resources_section(resources: Mapping[str, Any]) -> list[Html]:
         `examples_per_second`: training speed;
         `seconds`: `total` and its parts, such as `compile`, `evaluation`, `input_wait`; the rest of it is training;
         `peak_memory_bytes`: the largest resident size;
+        `bad_examples`: `skipped`, how many examples could not be used, and `why`, a sentence for each of the first;
         anything else is shown as it is.
     """
     if not resources:
@@ -29,6 +30,8 @@ def resources_section(resources: Mapping[str, Any]) -> list[Html]:
             rows.append(('parameters', f'{sum(value.values()):,}'))
         elif name == 'seconds' and isinstance(value, Mapping):
             rows.append(('time', duration(value['total']) if 'total' in value else ''))
+        elif name == 'bad_examples':
+            rows.append(('bad examples, skipped', f'{value["skipped"]:,}'))
         elif name == 'peak_memory_bytes':
             rows.append(('peak memory', f'{value / 2**30:.2f} GiB'))
         elif isinstance(value, Mapping):
@@ -41,7 +44,16 @@ def resources_section(resources: Mapping[str, Any]) -> list[Html]:
         cards.append(_time(resources['seconds']))
     if isinstance(resources.get('parameters'), Mapping):
         cards.append(_parameters(resources['parameters']))
-    return [tag('div', cards, class_='grid')]
+    return [tag('div', cards, class_='grid'), _bad_examples(resources.get('bad_examples'))]
+
+
+def _bad_examples(found: Mapping[str, Any] | None) -> Html | None:
+    """Returns what is wrong with the first examples that could not be used, folded away."""
+    if not found:
+        return None
+    sentences = tag('ul', [tag('li', sentence) for sentence in found['why']])
+    label = f'Bad examples ({found["skipped"]:,})'
+    return tag('details', tag('summary', label), tag('div', sentences, class_='card'))
 
 
 def duration(seconds: float) -> str:

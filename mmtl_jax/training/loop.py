@@ -30,7 +30,7 @@ class Batches(Protocol):
         """Returns the next batch."""
 
     def get_state(self) -> dict[str, Any]:
-        """Returns the position of the next batch, JSON-able."""
+        """Returns the position of the next batch, JSON-able, and how many rows so far were bad (`num_bad`)."""
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes to a position."""
@@ -141,8 +141,10 @@ class Loop:
 
     def _log(self, step: int, host: Host) -> None:
         speed = self.clock.steps * self.batch_size / self.clock.training
+        bad = self.batches.get_state().get('num_bad', 0)
         values = {
             **host.flush(),
+            **({'bad_examples': float(bad)} if bad else {}),
             'learning_rate': float(self.schedule(step - 1)),
             'examples_per_second': speed,
             'input_wait': self.clock.spent['input_wait'] / self.clock.training,

@@ -178,6 +178,11 @@ def test_bad_examples_are_counted(prepared):
     batch = next(training)
     assert (training.num_bad, (~batch.real).sum()) == (2, 2)
     assert not batch.labelled['t'][~batch.real].any()
+    state = json.loads(json.dumps(training.get_state()))
+    resumed = data.train_loader(rows, batch_size=8, seed=0, layout=layout, num_threads=0)
+    resumed.set_state(state)
+    next(resumed)
+    assert resumed.num_bad == 4, 'a resumed run goes on counting'
 
 
 def test_without_a_cache_batches_are_the_same(prepared):

@@ -295,3 +295,6 @@ def test_resources_may_be_partly_known():
     assert '12,345' in resources_section({'parameters': 12345})[0]
     assert 'training 3 min 20 s (100%)' in resources_section({'seconds': {'total': 200.0}})[0]
     assert 'cache.hits' in resources_section({'cache': {'hits': 3}})[0]
+    numbers, why = resources_section({'bad_examples': {'skipped': 1200, 'why': ["example '<7>': no area"]}})
+    assert '<td>1,200</td>' in numbers
+    assert 'example &#x27;&lt;7&gt;&#x27;: no area' in why
