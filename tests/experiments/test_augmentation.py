@@ -43,12 +43,12 @@ def test_every_augmentation_changes_the_scene(examples, title):
     assert len(moved['objects/bbox']) == len(moved['objects/label'])
 
 
-def test_both_figures_are_drawn(examples, tmp_path, monkeypatch):
+def test_the_figures_are_drawn(examples, tmp_path, monkeypatch):
     monkeypatch.setattr(augmentation, 'scenes', lambda: examples)
     names = type('Source', (), {'class_names': staticmethod(lambda key: tuple('abcdefgh'))})
     monkeypatch.setattr(augmentation.data, 'load_source', lambda *_, **__: names)
     augmentation.main(tmp_path)
-    for name in ('augmentation', 'stamp_scenes'):
+    for name in ('augmentation', 'stamp_scenes', 'depth_of_solids'):
         picture = Image.open(io.BytesIO((tmp_path / f'{name}.png').read_bytes()))
         assert min(picture.size) > 500
         assert len(np.unique(np.asarray(picture.convert('L')))) > 50

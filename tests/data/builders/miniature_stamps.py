@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.ImageDraw
 import soundfile
 
 RATE = 8000
@@ -32,6 +33,17 @@ def write(root: pathlib.Path) -> pathlib.Path:
     (root / 'animals' / 'nameless.png').write_bytes((root / 'animals' / 'thing0.png').read_bytes())
     (root / 'food' / 'README.txt').write_text('not a stamp')
     _tie(root)
+    return root
+
+
+def write_sprites(root: pathlib.Path) -> pathlib.Path:
+    """Writes the package with discs below `root` and returns `root`: the squares of `write` fill their pictures."""
+    write(root)
+    for number, path in enumerate(sorted(root.rglob('*.png'))):
+        # Equal pictures would share a split.
+        disc = PIL.Image.new('RGBA', (24, 24))
+        PIL.ImageDraw.Draw(disc).ellipse((3, 3, 20, 20), fill=(number, 5 * number % 256, 90, 255))
+        disc.save(path)
     return root
 
 
