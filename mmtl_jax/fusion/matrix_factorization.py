@@ -10,6 +10,9 @@ from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.shared_space import SharedSpace
 from mmtl_jax.nn import fill_masked
 
+# Of modalities, whose matrices are all factored, also those that no row of the batch has.
+MOST_SUBSETS = 32
+
 
 class MatrixFactorization(SharedSpace):
     r"""[X_1, ..., X_M] = U V^T over the entries that there are; the row u of U is the result.
@@ -64,7 +67,10 @@ class MatrixFactorization(SharedSpace):
 
 
 def least_squares(targets: list[Array], matrices: list[Array], present: Array, ridge: float) -> Array:
-    """Returns the u `[B, K]` that minimise sum_m a_m |x_m - V_m u|^2 + ridge |u|^2, by a Cholesky factor per row.
+    """Returns the u `[B, K]` that minimise sum_m a_m |x_m - V_m u|^2 + ridge |u|^2, by Cholesky factors.
+
+    The matrix to factor depends on which modalities a row has, and on nothing else; up to `MOST_SUBSETS` subsets each
+    is factored once, beyond that once for every row.
 
     Args:
       targets: M arrays x_m `[B, D_m]`.
@@ -76,6 +82,15 @@ def least_squares(targets: list[Array], matrices: list[Array], present: Array, r
     with jax.default_matmul_precision('highest'):
         gramians = jnp.stack([matrix @ matrix.T for matrix in matrices])
         right = sum(fill_masked(x, present[:, m]) @ matrices[m].T for m, x in enumerate(targets))
-        left = jnp.tensordot(present.astype(right.dtype), gramians, axes=1) + ridge * jnp.eye(right.shape[1])[None]
-    factor = jax.scipy.linalg.cho_factor(left, lower=True)
-    return jax.scipy.linalg.cho_solve(factor, right[..., None])[..., 0]
+
+    def solve(subset: Array, right: Array) -> Array:
+        """Returns the minimisers `[n, K]` for rows that have the modalities of `subset` `[M]`."""
+        left = jnp.sum(jnp.where(subset[:, None, None], gramians, 0), axis=0) + ridge * jnp.eye(right.shape[1])
+        return jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(left, lower=True), right.T).T
+
+    subsets = 2 ** len(targets)
+    if subsets > MOST_SUBSETS:
+        return jax.vmap(solve)(present, right[:, None])[:, 0]
+    bits = jnp.arange(len(targets))
+    solved = jax.lax.map(lambda number: solve((number >> bits) % 2 == 1, right), jnp.arange(subsets))
+    return solved[jnp.sum(present << bits[None], axis=1), jnp.arange(len(right))]

@@ -9,6 +9,7 @@ import pytest
 from sklearn.cross_decomposition import CCA
 
 from mmtl_jax.core.types import Features
+from mmtl_jax.fusion import matrix_factorization
 from mmtl_jax.fusion.autoencoder import Autoencoder, all_or_one
 from mmtl_jax.fusion.deep_belief_network import RBM
 from mmtl_jax.fusion.deep_cca import DeepCCA, mean_correlation
@@ -175,7 +176,9 @@ def test_pairs_without_two_rows_in_common_do_not_count():
     np.testing.assert_array_equal(objectives['cca'], np.zeros(4))  # Only row 0 has both.
 
 
-def test_the_rows_of_a_factorisation_are_those_of_least_squares():
+@pytest.mark.parametrize('most_subsets', [matrix_factorization.MOST_SUBSETS, 1], ids=['by subset', 'by row'])
+def test_the_rows_of_a_factorisation_are_those_of_least_squares(most_subsets, monkeypatch):
+    monkeypatch.setattr(matrix_factorization, 'MOST_SUBSETS', most_subsets)
     random = np.random.default_rng(0)
     targets = [random.normal(size=(4, size)).astype(np.float32) for size in SIZES.values()]
     matrices = [random.normal(size=(3, size)).astype(np.float32) for size in SIZES.values()]
