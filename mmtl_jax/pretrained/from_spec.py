@@ -38,8 +38,8 @@ def encoder_from_spec(spec: str | Mapping[str, Any], record: Mapping[str, Any] |
     """Builds the encoder that `spec` describes.
 
     Args:
-      spec: a name, or a mapping with `name`, fields, `pretrained` for a path of weights, and `lora` for the fields of
-        `encoders.LoRA` where these are to be adapted rather than trained.
+      spec: a name, or a mapping with `name`, fields, `pretrained` for a path of weights (None for none), and `lora` for
+        the fields of `encoders.LoRA` where these are to be adapted rather than trained.
       record: of a saved run, whose checkpoint holds the parameters; the weights are not read then.
 
     Raises:
@@ -51,7 +51,10 @@ def encoder_from_spec(spec: str | Mapping[str, Any], record: Mapping[str, Any] |
                 f'the encoder {spec.get("name")!r} has {ADAPTERS!r} without {PRETRAINED!r}; adapters change weights '
                 'that were trained before: name those, or leave the adapters out.'
             )
-        return StartingEncoder(build(spec, encoders))
+        scratch = (
+            {key: value for key, value in spec.items() if key != PRETRAINED} if isinstance(spec, Mapping) else spec
+        )
+        return StartingEncoder(build(scratch, encoders))
     arguments = dict(spec)
     adapters, path = arguments.pop(ADAPTERS, None), arguments.pop(PRETRAINED)
     if record:
