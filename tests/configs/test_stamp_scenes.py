@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from PIL import Image, ImageDraw
 
 from configs import stamp_scenes
 from mmtl_jax.data.builders import stamps_package
@@ -49,12 +48,7 @@ def test_an_argument_that_is_no_task():
 @pytest.mark.slow
 def test_the_scenes_train_from_end_to_end(tmp_path, monkeypatch):
     pytest.importorskip('pycocotools', reason='average precision is that of pycocotools')
-    root = miniature_stamps.write(tmp_path / 'package')
-    for number, path in enumerate(sorted(root.rglob('*.png'))):
-        # The miniature's squares fill their pictures; sprites have an outline. Equal pictures would share a split.
-        disc = Image.new('RGBA', (24, 24))
-        ImageDraw.Draw(disc).ellipse((3, 3, 20, 20), fill=(number, 5 * number % 256, 90, 255))
-        disc.save(path)
+    root = miniature_stamps.write_sprites(tmp_path / 'package')
     monkeypatch.setattr(stamps_package, 'INSTALLED', root)
     monkeypatch.setattr(stamps_package, 'TREE_SHA256', stamps_package.tree_sha256(root))
     workdir = tmp_path / 'run'
