@@ -231,7 +231,8 @@ def _feature_map(
     for task in experiment.tasks:
         if task.class_names and task.reads == FUSED:
             targets = [found.targets[task.name][places[row]] for row in inspected.rows[chosen]]
-            if all(np.shape(target) == () for target in targets if target is not None):
+            # One class a row: not masks, nor boxes, which have several.
+            if not any(isinstance(target, Mapping) or np.shape(target) for target in targets if target is not None):
                 groups[task.name] = [None if t is None else task.class_names[int(t)] for t in targets]
     groups['modalities'] = [
         ' + '.join(name for name, has in sorted(inspected.present.items()) if has[row]) or 'none' for row in chosen

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from mmtl_jax import data, tasks
-from mmtl_jax.results import scene, summarise
+from mmtl_jax.results import fusion_views, scene, summarise
 from mmtl_jax.training.evaluation import Evaluated
+from mmtl_jax.training.inspection import Inspected
 
 
 def evaluated(name, outputs, targets):
@@ -69,3 +70,24 @@ def test_answers_in_the_picture_go_with_the_picture_that_the_model_gets():
     for asked, place in ((ground, 1), (tasks.regression('size'), 0)):
         experiment = types.SimpleNamespace(tasks=[asked], inputs=inputs)
         assert scene(experiment, 'test', Evaluated({}, [2, 0], found.outputs, more), place) is None
+
+
+def test_fused_features_are_shown_by_what_has_one_class_a_row():
+    names = {'num_classes': 2, 'class_names': 'ab', 'reads': 'fused'}
+    task_list = [
+        tasks.classification('kind', **names),
+        tasks.classification('alone', **{**names, 'reads': 'image'}),
+        tasks.detection('items', **names),
+        tasks.segmentation('ground', **names),
+    ]
+    targets = {
+        'kind': [np.int32(0), np.int32(1), None, np.int32(1), np.int32(0)],
+        'alone': [np.int32(0)] * 5,
+        'items': [{'boxes': np.zeros((1, 4)), 'labels': np.zeros(1, np.int32)}] * 5,
+        'ground': [np.zeros((4, 4), np.int32)] * 5,
+    }
+    found = Evaluated({}, list(range(5)), {}, targets)
+    experiment = types.SimpleNamespace(tasks=task_list, results=types.SimpleNamespace(num_features=5))
+    inspected = Inspected(np.arange(5), np.eye(5, dtype=np.float32), {'image': np.ones(5, bool)}, {})
+    shown = fusion_views(experiment, 'test', found, inspected)['features']
+    assert shown.groups == {'kind': ['a', 'b', None, 'b', 'a'], 'modalities': ['image'] * 5}
