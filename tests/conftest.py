@@ -20,8 +20,9 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_compilation_cache_dir', str(CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
-# Linux lets a process map 65,530 regions of memory, and each compiled program takes some; beyond, it crashes.
-MOST_REGIONS = 20_000
+# Linux lets a process map 65,530 regions of memory, and each compiled program takes some; beyond, it crashes. Far below
+# that, the programs of one process take gigabytes.
+MOST_REGIONS = 5_000
 REGIONS = pathlib.Path('/proc/self/maps')
 
 
