@@ -3,8 +3,9 @@
 Each of them trains on its published data set by default, and with the argument `scenes` on the sprites of
 `stamp_scenes`, with the encoder and the training of configs/stamp_scenes.py, which need no download and no GPU. All
 tasks read the fused features, with the maps of the picture, so that any sharing scheme stands between them:
-`--config.sharing.name=MMoE`. `--config.encoders.image.pretrained=hub:microsoft/resnet-50` begins with published weights
-where the encoder is a `ResNet` of that depth.
+`--config.sharing.name=MMoE` takes another where it is `Hard`.
+`--config.encoders.image.pretrained=hub:microsoft/resnet-50` begins with published weights where the encoder is a
+`ResNet` of that depth.
 """
 
 from ml_collections import ConfigDict, config_dict
