@@ -24,6 +24,7 @@ class Options:
       seeds: seeds per row.
       train: whether to train what is missing.
       rows: names of the rows to train.
+      steps: of each training, where the experiment has them on its command line.
     """
 
     runs: pathlib.Path
@@ -31,6 +32,7 @@ class Options:
     seeds: int
     train: bool
     rows: tuple[str, ...]
+    steps: int | None = None
 
     def of_row(self, row: str) -> list[pathlib.Path]:
         """Returns the folders of a row's runs that are finished."""
@@ -39,7 +41,13 @@ class Options:
 
 
 def run_experiment(
-    what: str, work: Callable[[Options], None], *, rows: Iterable[str], out: str, runs: str = 'runs/results'
+    what: str,
+    work: Callable[[Options], None],
+    *,
+    rows: Iterable[str],
+    out: str,
+    runs: str = 'runs/results',
+    steps: int | None = None,
 ) -> int:
     """Parses the command line, does `work` and returns the exit code.
 
@@ -49,20 +57,24 @@ def run_experiment(
       rows: the names of all rows.
       out: default of `--out`.
       runs: default of `--runs`.
+      steps: default of `--steps`; None for an experiment without.
     """
     rows, values = tuple(rows), flags.FlagValues()
     flags.DEFINE_string('runs', runs, 'Directory of the runs.', flag_values=values)
     flags.DEFINE_string('out', out, 'Page to write.', flag_values=values)
     flags.DEFINE_integer('seeds', 3, 'Seeds per row.', flag_values=values)
     flags.DEFINE_bool('train', True, 'Train what is missing.', flag_values=values)
+    if steps is not None:
+        flags.DEFINE_integer('steps', steps, 'Steps of each training.', lower_bound=1, flag_values=values)
     flags.DEFINE_list('rows', None, f'Rows to train, all by default: {", ".join(rows)}.', flag_values=values)
 
     def start() -> None:
         unknown = [name for name in values.rows or () if name not in rows]
         if unknown:
             raise ValueError(f'there is no row {unknown[0]!r}; choose from {list(rows)}.')
-        chosen = tuple(values.rows or rows)
-        work(Options(pathlib.Path(values.runs), pathlib.Path(values.out), values.seeds, values.train, chosen))
+        folders = pathlib.Path(values.runs), pathlib.Path(values.out)
+        given = None if steps is None else values.steps
+        work(Options(*folders, values.seeds, values.train, tuple(values.rows or rows), given))
 
     return run_command(what, values, start, required=('runs', 'out'))
 

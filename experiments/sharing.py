@@ -1,6 +1,6 @@
 """Every sharing scheme on the scenes: category, boxes and foreground in one model, beside a network for each task.
 
-    python -m experiments.sharing --runs=runs/sharing --out=docs/results/sharing.md
+    python -m experiments.sharing --runs=runs/sharing --steps=600 --out=docs/results/sharing.md
 
 trains what is missing in `--runs` (each run is the command of configs/stamp_scenes.py with a task or a scheme, a seed
 and the number of steps), and writes the page, with what the first run of `Hard` makes of held-out scenes in
@@ -55,9 +55,9 @@ def config_of(row: str) -> str:
     return f'{CONFIG}:{row}' if row in TASKS else f'{CONFIG}:{"_".join(TASKS)}/{row}'
 
 
-def train(run: pathlib.Path, row: str, seed: int) -> None:
+def train(run: pathlib.Path, row: str, seed: int, steps: int) -> None:
     """Trains a run, if that has not been done."""
-    budget = {'num_steps': STEPS, 'eval_every': STEPS // EVALUATIONS}
+    budget = {'num_steps': steps, 'eval_every': steps // EVALUATIONS}
     train_run(run, config_of(row), seed, *(f'--config.training.{name}={value}' for name, value in budget.items()))
 
 
@@ -121,9 +121,9 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], steps: int, facts: 
     costs = {**{f'{task} alone': found.get(task, []) for task in TASKS}, SINGLE: alone, **schemes}
     parts = [
         '# Results of the sharing schemes on the scenes',
-        'Made by `python -m experiments.sharing --runs=runs/sharing --out=docs/results/sharing.md`: 500 test scenes of '
-        'sprites that occur in no training scene, mean ± standard deviation over the seeds, best checkpoint by '
-        f'validation. Each run is `python -m mmtl_jax.train --config={CONFIG}:{"_".join(TASKS)}/<scheme> '
+        f'Made by `python -m experiments.sharing --runs=runs/sharing --steps={steps} --out=docs/results/sharing.md`: '
+        '500 test scenes of sprites that occur in no training scene, mean ± standard deviation over the seeds, best '
+        f'checkpoint by validation. Each run is `python -m mmtl_jax.train --config={CONFIG}:{"_".join(TASKS)}/<scheme> '
         f'--config.seed=<seed> --config.training.num_steps={steps} --config.training.eval_every={steps // EVALUATIONS}`'
         ', or with one task for the three and no scheme: the same encoder and heads, steps of 32 scenes, optimizer and '
         'equal weights for all. The schemes have their defaults; none was tuned. Tokens and maps of the picture go '
@@ -174,7 +174,7 @@ def draw(run: pathlib.Path) -> bytes:
 
 def work(options: Options) -> None:
     """Trains what is missing, writes the page, and the figure into the folder `figures` beside that of the page."""
-    train_rows(options, train)
+    train_rows(options, lambda run, row, seed: train(run, row, seed, options.steps or STEPS))
     runs = {row: options.of_row(row) for row in ROWS}
     finished = [run for of_row in runs.values() for run in of_row]
     if not finished:
@@ -188,4 +188,4 @@ def work(options: Options) -> None:
 
 
 if __name__ == '__main__':
-    sys.exit(run_experiment(__doc__, work, rows=ROWS, runs='runs/sharing', out='docs/results/sharing.md'))
+    sys.exit(run_experiment(__doc__, work, rows=ROWS, runs='runs/sharing', out='docs/results/sharing.md', steps=STEPS))

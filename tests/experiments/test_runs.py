@@ -28,7 +28,10 @@ def test_the_command_line_reaches_the_work(monkeypatch, capsys):
     arguments = {'what': 'Some runs.', 'work': given.append, 'rows': ('a', 'b'), 'out': 'page.md'}
     monkeypatch.setattr(sys, 'argv', ['experiment', '--runs=here', '--seeds=2', '--notrain', '--rows=b'])
     assert run_experiment(**arguments) == 0
-    assert given == [Options(pathlib.Path('here'), pathlib.Path('page.md'), 2, False, ('b',))]
+    expected = Options(pathlib.Path('here'), pathlib.Path('page.md'), 2, False, ('b',))
+    assert given == [expected]
+    assert run_experiment(**arguments, steps=600) == 0
+    assert given.pop() == dataclasses.replace(expected, steps=600)
     monkeypatch.setattr(sys, 'argv', ['experiment', '--rows=c'])
     assert run_experiment(**arguments) == 1
     assert "there is no row 'c'; choose from ['a', 'b']" in capsys.readouterr().err

@@ -101,10 +101,10 @@ def test_each_row_is_a_command(monkeypatch, tmp_path):
     given = []
     monkeypatch.setattr(experiment, 'train_run', lambda *arguments: given.append(arguments))
     for row in experiment.ROWS:
-        experiment.train(tmp_path, row, 1)
+        experiment.train(tmp_path, row, 1, 60)
         config = stamp_scenes.get_config(experiment.config_of(row).partition(':')[2])
         tasks, scheme = ([row], 'Hard') if row in experiment.TASKS else (experiment.TASKS, row)
         assert (set(config.tasks), config.sharing.name) == (set(tasks), scheme)
     assert {row for row in experiment.ROWS if row not in experiment.TASKS} == set(sharing.__all__)
-    budget = ('--config.training.num_steps=600', '--config.training.eval_every=200')
+    budget = ('--config.training.num_steps=60', '--config.training.eval_every=20')
     assert given[0] == (tmp_path, 'configs/stamp_scenes.py:category', 1, *budget)
