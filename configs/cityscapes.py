@@ -74,7 +74,8 @@ def tasks(arg: str, size: int | tuple[int, int]) -> dict:
     head = {'size': size, 'width': 64}
     return {
         'segmentation': {'name': 'segmentation', 'kind': 'cross_entropy', **CLASSES[arg], **head},
-        'depth': {'name': 'dense_regression', 'of': 'depth', **head},
+        # A share, like the IoU, so that neither outweighs the other in the choice of the best checkpoint.
+        'depth': {'name': 'dense_regression', 'of': 'depth', 'primary': 'delta1', **head},
     }
 
 
