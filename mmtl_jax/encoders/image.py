@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import conv_kernel
+from mmtl_jax.nn import conv_kernel, max_over
 
 NUM_STAGES = 4
 SMALLEST_STAGE = 8
-POOLINGS = {'mean': (jnp.mean,), 'mean_max': (jnp.mean, jnp.max)}
+POOLINGS = {'mean': (jnp.mean,), 'mean_max': (jnp.mean, max_over)}
 
 
 class ImageCNN(nn.Module):
@@ -128,7 +128,7 @@ def project(
     batch, height, width, channels = maps[-1].shape
     tokens = maps[-1].reshape(batch, height * width, channels)
     if pooling != 'none':
-        tokens = jnp.concatenate([reduce(tokens, axis=1, keepdims=True) for reduce in POOLINGS[pooling]], -1)
+        tokens = jnp.concatenate([reduce(tokens, 1) for reduce in POOLINGS[pooling]], -1)[:, None]
     if encoder.width is not None:
         tokens = nn.Dropout(encoder.dropout_rate, deterministic=not train)(tokens)
         tokens = nn.LayerNorm(name=names[1])(nn.Dense(encoder.width, name=names[0])(tokens))
@@ -186,4 +186,4 @@ def max_pool(x: Array) -> Array:
     batch, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode='edge')
     x = x.reshape(batch, (height + 1) // 2, 2, (width + 1) // 2, 2, channels)
-    return jnp.max(x, axis=(2, 4))
+    return max_over(x, (2, 4))

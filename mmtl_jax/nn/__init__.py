@@ -8,7 +8,7 @@ from mmtl_jax.nn.front_end import LogMel
 from mmtl_jax.nn.initializers import conv_kernel
 from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
-from mmtl_jax.nn.pooling import AttentionPooling, masked_mean
+from mmtl_jax.nn.pooling import AttentionPooling, masked_mean, max_over
 from mmtl_jax.nn.positions import rotate, sinusoids
 from mmtl_jax.nn.recurrent import LSTM
 from mmtl_jax.nn.transformer import AttentionBlock, TransformerBlock
@@ -33,6 +33,7 @@ __all__ = [
     'fill_masked',
     'masked_mean',
     'masked_softmax',
+    'max_over',
     'rotate',
     'sinusoids',
 ]

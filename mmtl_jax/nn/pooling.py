@@ -1,6 +1,9 @@
-"""From many tokens to one vector."""
+"""From many tokens to one vector, from many cells to one."""
+
+import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array
@@ -15,6 +18,25 @@ def masked_mean(tokens: Array, mask: Array) -> Array:
     total = jnp.sum(fill_masked(tokens, mask), axis=-2)
     count = jnp.sum(mask, axis=-1, keepdims=True)
     return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def max_over(x: Array, axis: int | tuple[int, ...]) -> Array:
+    """Returns the maximum of `x` over `axis`, whose gradient the entries share that reach it.
+
+    `jnp.max` is the same, but its gradient is NaN where no entry equals the maximum: that is so when XLA computes `x`
+    anew, and rounds otherwise, for the comparison. Here the gradient is 0 there.
+    """
+    return jnp.max(x, axis)
+
+
+@max_over.defjvp
+def _max_over_jvp(axis: int | tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (x,), (tangent,) = primals, tangents
+    largest = max_over(x, axis)
+    reach = x == jnp.expand_dims(largest, axis)
+    count = jnp.maximum(jnp.sum(reach, axis), 1).astype(x.dtype)
+    return largest, jnp.sum(jnp.where(reach, tangent, 0), axis) / count
 
 
 class AttentionPooling(nn.Module):

@@ -8,6 +8,7 @@ import pytest
 
 from mmtl_jax import encoders
 from mmtl_jax.encoders.image import doubling_widths, fold, max_pool
+from tests import quick
 
 IMAGES = jnp.zeros((2, 8, 8, 3))
 
@@ -28,6 +29,23 @@ def test_folding_repeats_the_last_row_and_column():
 def test_pooling_is_that_of_linen(height, width):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, height, width, 3)))
     np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2), padding='SAME'))
+
+
+@pytest.mark.parametrize('name', ['ImageCNN', 'ImageResNet'])
+def test_gradients_are_finite_where_the_compiler_computes_twice_what_is_pooled(name):
+    options = {'stage_sizes': (1, 1)} if name == 'ImageResNet' else {}
+    encoder = getattr(encoders, name)(width=8, stage_widths=(8, 8), **options)
+    images = np.random.default_rng(0).uniform(size=(4, 16, 16, 3)).astype(np.float32)
+    variables = quick.parameters(encoder, images, train=False, noise=0.1)
+
+    # Unoptimised, XLA computes the maps anew for the gradient of their maximum, and rounds otherwise.
+    @quick.jit
+    def gradient(variables):
+        return jax.grad(lambda variables: jnp.sum(jnp.sin(encoder.apply(variables, images, train=False).tokens)))(
+            variables
+        )
+
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(variables)))
 
 
 def test_channels_double_up_to_the_width():

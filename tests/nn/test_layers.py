@@ -74,6 +74,13 @@ def test_masked_mean_is_the_mean_of_the_real_tokens():
     np.testing.assert_array_equal(gradient[:, :, 0], [[0.25] * 4, [0, 0.5, 0, 0.5], [0] * 4])
 
 
+def test_the_gradient_of_a_maximum_is_shared_by_the_entries_that_reach_it():
+    x = jnp.array([[1.0, 3.0, 3.0], [2.0, 0.0, -1.0]])
+    np.testing.assert_array_equal(nn.max_over(x, 1), [3, 2])
+    np.testing.assert_array_equal(jax.grad(lambda x: nn.max_over(x, 1).sum())(x), [[0, 0.5, 0.5], [1, 0, 0]])
+    np.testing.assert_array_equal(jax.grad(lambda x: jnp.sum(nn.max_over(x, (0, 1))))(x), [[0, 0.5, 0.5], [0, 0, 0]])
+
+
 def test_attention_pooling_starts_as_the_mean():
     tokens, mask = normal(2, 3, 4), np.array([[1, 1, 1], [1, 1, 0]], bool)
     pooled, _ = quick.jit(lambda: nn.AttentionPooling().init_with_output(jax.random.key(0), tokens, mask))()
