@@ -6,6 +6,7 @@ the distribution that a head says it predicts, in its attribute `distribution`: 
 `[B, C]`, of a 'bernoulli' one per label `[B, K]`, or the means of a 'normal' one per number `[B, K]`.
 """
 
+import math
 from collections.abc import Mapping
 
 import flax.linen as nn
@@ -17,6 +18,8 @@ from mmtl_jax.fusion.vectors import project_all
 from mmtl_jax.nn import MLP, fill_masked, masked_softmax
 
 DISTRIBUTIONS = ('categorical', 'bernoulli', 'normal')
+# What stacking makes of a unanimous vote before it has learned.
+SURE = 0.99
 
 
 class DecisionFusion(nn.Module):
@@ -77,7 +80,8 @@ class Stacking(DecisionFusion):
 
     Stacked generalisation (Wolpert, Neural Networks 1992) on class probabilities (Ting & Witten, 1105.5466); an absent
     modality has zeros. There the base learners come first and the meta-learner sees predictions for rows that they were
-    not fitted on; here all learn together, unless the gradient stops.
+    not fitted on; here all learn together, unless the gradient stops. So that the heads have something to learn from, a
+    linear meta-learner begins as the mean vote, which has the chance `SURE` where all modalities agree.
 
     Attributes:
       width: feature size D of the tokens.
@@ -208,4 +212,22 @@ class MetaLearner(nn.Module):
         inputs = jnp.concatenate([voices, present.astype(voices.dtype)], axis=1)
         for size in self.hidden:
             inputs = MLP(size)(inputs, train=False)
-        return nn.Dense(predictions.shape[-1], name='meta')(inputs)
+        start = nn.linear.default_kernel_init if self.hidden else mean_vote(self.distribution, present.shape[1])
+        return nn.Dense(predictions.shape[-1], kernel_init=start, name='meta')(inputs)
+
+
+def mean_vote(distribution: str, num_modalities: int) -> nn.initializers.Initializer:
+    """Returns the initialiser of a kernel `[M C + M, C]` that makes logits, or numbers, of the mean vote."""
+    odds = math.log(SURE / (1 - SURE))
+
+    def init(key: Array, shape: tuple[int, int], dtype: jnp.dtype = jnp.float32) -> Array:
+        classes = shape[-1]
+        by_vote, by_presence = {
+            'categorical': (odds + math.log(max(classes - 1, 1)), 0.0),
+            'bernoulli': (2 * odds, -odds),
+            'normal': (1.0, 0.0),
+        }[distribution]
+        votes = jnp.tile(by_vote * jnp.eye(classes, dtype=dtype), (num_modalities, 1))
+        return jnp.concatenate([votes, jnp.full((num_modalities, classes), by_presence, dtype)]) / num_modalities
+
+    return init

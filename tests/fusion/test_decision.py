@@ -125,6 +125,20 @@ def test_a_class_that_all_modalities_rule_out_keeps_a_finite_loss_and_a_gradient
     assert np.abs(gradient[0]).max() > 0.1
 
 
+@pytest.mark.parametrize('distribution', DISTRIBUTIONS)
+def test_stacking_starts_as_the_mean_vote(distribution):
+    decision = fusion.Stacking(width=4).decision(distribution)
+    agreed = np.where(np.arange(LABELS) == 1, 50.0, -50.0).astype(np.float32) * np.ones((*PRESENT.shape, 1), np.float32)
+    joint, _ = quick.jit(lambda: decision.init_with_output(jax.random.key(0), agreed, PRESENT))()
+    if distribution == 'normal':
+        CLOSE(joint[0], agreed[0].mean(axis=0))
+    elif distribution == 'categorical':
+        CLOSE(softmax(np.asarray(joint[0], np.float64)), np.where(np.arange(LABELS) == 1, 0.99, 0.01 / (LABELS - 1)))
+    else:
+        CLOSE(sigmoid(np.asarray(joint[0], np.float64)), np.where(np.arange(LABELS) == 1, 0.99, 0.01))
+        CLOSE(joint[5], np.zeros(LABELS), err_msg='no modality, no opinion')
+
+
 def test_stacking_can_leave_the_heads_as_they_are():
     decision = fusion.Stacking(width=4, hidden=(5,), stop_gradient=True).decision('categorical')
     variables = quick.parameters(decision, predictions(), PRESENT)
