@@ -2,9 +2,18 @@
 
     python -m mmtl_jax.train --config=configs/stamp_scenes.py --workdir=runs/stamp_scenes
 
-needs the package pycocotools (`pip install 'mmtl_jax[vision]'`). The sprites of the three splits are disjoint. The
-argument names the tasks, so that every single-task baseline is the same command, and after a slash the sharing scheme,
-through which the maps of all tasks go:
+needs the package pycocotools (`pip install 'mmtl_jax[vision]'`). The sprites of the three splits are disjoint. It took
+25 minutes on one core of an AMD EPYC that other work shared, 15 minutes of its time. On the 500 test scenes (seed 0;
+best checkpoint, step 2,000, by validation):
+
+    objects       AP50 .716, AP .332 with the classes left out; AP50 .173, AP .087 with them
+    foreground    mIoU .899, pixel accuracy .967
+    category      accuracy .210, macro-F1 .191, of 12 classes
+
+It finds objects that it has never seen, and names few of them: what a sprite is, 653 others do not teach.
+
+The argument names the tasks, so that every single-task baseline is the same command, and after a slash the sharing
+scheme, through which the maps of all tasks go:
 
     --config=configs/stamp_scenes.py:objects                              boxes alone
     --config=configs/stamp_scenes.py:category_foreground                  without boxes
