@@ -180,15 +180,9 @@ def test_an_argument_that_the_pretrained_stamps_lack(argument, sentence):
         stamps_pretrained.get_config(argument)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures('miniature')
-@pytest.mark.parametrize(
-    'argument',
-    [
-        'image_caption_speech',
-        pytest.param('image_caption/fine_tuned', marks=pytest.mark.slow),
-        pytest.param('image_caption/lora', marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize('argument', ['image_caption_speech', 'image_caption/fine_tuned', 'image_caption/lora'])
 def test_the_pretrained_stamps_train_from_end_to_end(argument, tmp_path, monkeypatch):
     monkeypatch.setitem(with_frozen_features.__kwdefaults__, 'folder', tmp_path / 'tables')
     towers, workdir = small_stamps_pretrained.write(tmp_path / 'towers'), tmp_path / 'run'
@@ -230,6 +224,7 @@ SMALL_MULTI_MNIST = """config.data.sources[0]['builder_kwargs'] = dict(num_train
     config.results.num_samples = 2"""
 
 
+@pytest.mark.slow
 def test_multi_mnist_trains_from_end_to_end(tmp_path):
     workdir = tmp_path / 'run'
     data_dir = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"

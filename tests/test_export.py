@@ -54,7 +54,11 @@ def test_encoders_and_the_whole_model_are_written_and_read_again(tmp_path, capsy
     assert 'exists; choose another name, nothing is overwritten' in one_error(capsys)
 
 
-@pytest.mark.parametrize('adapters', ['', "config.encoders.text.lora = {'rank': 2}"], ids=['whole', 'adapted'])
+@pytest.mark.parametrize(
+    'adapters',
+    [pytest.param('', marks=pytest.mark.slow), "config.encoders.text.lora = {'rank': 2}"],
+    ids=['whole', 'adapted'],
+)
 def test_published_weights_go_back_to_their_names(adapters, tmp_path, capsys):
     weights, run, out = published.write(tmp_path / 'weights'), tmp_path / 'run', tmp_path / 'out'
     config = edited(tmp_path, adapters or 'pass', 'tests.configs.published', str(weights))
