@@ -49,8 +49,9 @@ SCORES = {
 }
 COSTS = ('parameters', 'training, s')
 SPLIT = 'test'
-# A gain counts when it is more than so many standard deviations.
+# A gain counts when it is more than so many standard deviations, the cost of an absence when it is more than this.
 DEVIATIONS = 2
+COUNTS = 0.01
 
 
 def config_of(row: str) -> str:
@@ -128,20 +129,26 @@ def subset_table(runs: Sequence[pathlib.Path]) -> str:
     return table(rows, SCORES)
 
 
-def losses_without(runs: Mapping[str, Sequence[pathlib.Path]]) -> str:
-    """Returns how much accuracy of the category each modality's absence costs, with and without modality dropout."""
-    rows = {}
-    for row, finished in runs.items():
-        rows[row] = []
-        for run in finished:
-            found = subsets(run)['subsets']
-            values = {frozenset(each['modalities']): each['values'] for each in found.values()}
-            whole = values[frozenset(MODALITIES)]['category/accuracy']
-            rows[row].append({
-                f'without {name}': whole - values[frozenset(MODALITIES) - {name}]['category/accuracy']
-                for name in MODALITIES
-            })  # fmt: skip
-    return table(rows, [f'without {name}' for name in MODALITIES])
+def absence_costs(run: pathlib.Path) -> dict[str, float]:
+    """Returns how much accuracy of the category the absence of each modality costs at test time."""
+    found = subsets(run)['subsets'].values()
+    accuracy = {frozenset(each['modalities']): each['values'].get('category/accuracy') for each in found}
+    everything = frozenset(MODALITIES)
+    return {f'without {name}': accuracy[everything] - accuracy[everything - {name}] for name in MODALITIES}
+
+
+def dropout_part(runs: Mapping[str, Sequence[pathlib.Path]]) -> list[str]:
+    """Returns what each modality's absence costs by the rows of `DROPOUT`, and how much dropout leaves of it."""
+    costs = {row: [absence_costs(run) for run in finished] for row, finished in runs.items()}
+    means = [{name: np.mean([each[name] for each in costs[row]]) for name in costs[row][0]} for row in DROPOUT]
+    without, with_dropout = means
+    left = [f'{with_dropout[name] / without[name]:.0%} {name}' for name in without if without[name] > COUNTS]
+    return [
+        'What the absence of a modality costs at test time, in accuracy of the category, when the fusion went without '
+        'each modality in no row of the training, and in 30 % of the rows:',
+        table(costs, means[0]),
+        f'Of the costs above {COUNTS}, modality dropout leaves {" and ".join(left) or "nothing to compare"}.',
+    ]
 
 
 def worth_table(runs: Sequence[pathlib.Path]) -> str:
@@ -185,6 +192,8 @@ def page(options: Options, ranked: Sequence[str]) -> str:
         table(found, [*SCORES]),
         *gains(found),
         table(found, COSTS, digits=0),
+        'Training times are of runs that shared their machine; [what they cost](../fusion.md#what-they-cost) compares '
+        'the fusions in turns in one process.',
         f'## Every subset of the modalities: {best}',
         'The fusion with the highest accuracy on validation, as the config has it, with `python -m mmtl_jax.evaluate '
         f'--split={SPLIT} --modalities=all-subsets`:',
@@ -193,11 +202,7 @@ def page(options: Options, ranked: Sequence[str]) -> str:
         worth_table(runs[best]),
     ]
     if all(without.values()):
-        parts += [
-            'What the absence of a modality costs at test time, in accuracy of the category, when the fusion went '
-            'without each modality in no row of the training, and in 30 % of the rows:',
-            losses_without(without),
-        ]
+        parts += dropout_part(without)
     return '\n\n'.join(parts + scratch_part(options, ranked)) + '\n'
 
 

@@ -86,6 +86,7 @@ def test_the_best_on_validation_is_shown_without_its_modalities(lines):
         ['best-without_dropout', '2', '0.100 ± 0.000', '0.200 ± 0.000', '0.000 ± 0.000']
     ]
     assert cells(lines, 'best-with_dropout')[0][2:] == ['0.050 ± 0.000', '0.100 ± 0.000', '0.000 ± 0.000']
+    assert 'Of the costs above 0.01, modality dropout leaves 50% without image and 50% without caption.' in lines
 
 
 def test_the_best_and_concat_stand_there_from_scratch(lines):
