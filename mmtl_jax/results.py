@@ -28,7 +28,7 @@ from mmtl_jax.reporting import (
     write_report,
 )
 from mmtl_jax.reporting.features import FEWEST
-from mmtl_jax.tasks import Task
+from mmtl_jax.tasks import Task, primaries_of
 from mmtl_jax.training.evaluation import Evaluated
 from mmtl_jax.training.hooks import Clock
 from mmtl_jax.training.host import Host
@@ -79,7 +79,7 @@ def write_results(
         write_json_atomic(workdir / RESOURCES, {**resources, 'trained_parameters': parameter_counts(state.trained)})
     split = next(iter(evaluated))
     shown = {
-        'primaries': primaries_of(experiment),
+        'primaries': primaries_of(experiment.tasks),
         'history': read_metrics(workdir / 'metrics.jsonl'),
         'summary': summary,
         'evaluations': {
@@ -99,11 +99,6 @@ def write_results(
         **evaluated_later(workdir, host.best_step),
         title=workdir.name,
     )
-
-
-def primaries_of(experiment: Experiment) -> dict[str, tuple[str, bool]]:
-    """Returns task -> (primary metric, higher is better)."""
-    return {task.name: (task.primary, task.higher_is_better) for task in experiment.tasks}
 
 
 def evaluated_later(workdir: pathlib.Path, step: int | None) -> dict[str, dict[str, Any]]:
@@ -126,7 +121,7 @@ def refresh_report(workdir: pathlib.Path, experiment: Experiment, step: int | No
     path, summary = workdir / 'report.html', workdir / 'summary.json'
     there = path.exists() and summary.exists()
     later = evaluated_later(workdir, step)
-    if there and update_report(path, primaries=primaries_of(experiment), summary=read_json(summary), **later):
+    if there and update_report(path, primaries=primaries_of(experiment.tasks), summary=read_json(summary), **later):
         return [path]
     return []
 

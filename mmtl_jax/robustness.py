@@ -9,7 +9,7 @@ from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.data import corruption_names
 from mmtl_jax.metrics import effective_robustness, relative_robustness
 from mmtl_jax.reporting import primary_curves, robustness_curves, write_figure
-from mmtl_jax.tasks import Task
+from mmtl_jax.tasks import Task, primaries_of
 from mmtl_jax.training.evaluation import is_asked
 
 Entry = dict[str, Any]
@@ -151,6 +151,6 @@ def write_robustness(
     write_json_atomic(path, {'step': step, 'split': split, 'corruptions': together})
     if not any(entry['robustness'] for entry in together.values()):
         return [path]
-    primaries = {task.name: (task.primary, task.higher_is_better) for task in tasks}
+    primaries = primaries_of(tasks)
     figure = robustness_curves(primary_curves(together), primaries, baseline=primary_curves(baseline))
     return [path, write_figure(workdir / 'figures' / f'robustness_{split}.png', figure)]

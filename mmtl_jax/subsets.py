@@ -9,7 +9,7 @@ from mmtl_jax.core.files import read_json, write_json_atomic
 from mmtl_jax.core.subsets import Subset, parse_subset, subsets_of
 from mmtl_jax.metrics import shapley_values
 from mmtl_jax.reporting import shapley_bars, subset_table, write_figure
-from mmtl_jax.tasks import Task
+from mmtl_jax.tasks import Task, primaries_of
 from mmtl_jax.training.evaluation import Evaluated, is_asked
 
 ALL_SUBSETS = 'all-subsets'
@@ -148,7 +148,7 @@ def write_subsets(
     write_json_atomic(path, kept if worth is None else {**kept, 'shapley': worth})
     if worth is None:
         return [path]
-    primaries = {task.name: (task.primary, task.higher_is_better) for task in tasks}
+    primaries = primaries_of(tasks)
     table = subset_table(primary_scores(tasks, found), modalities, primaries, f'subsets of the modalities, {split}')
     written = [path, write_figure(workdir / 'figures' / f'subsets_{split}.png', table)]
     if worth:

@@ -14,7 +14,7 @@ from mmtl_jax.data.prefetch import DeviceIterator, prefetch_to_device, to_device
 from mmtl_jax.data.prepared import PreparedSource, prepare
 from mmtl_jax.data.preprocess import Field, Preprocess, build_preprocess
 from mmtl_jax.data.sampling import Sampling
-from mmtl_jax.data.side_table import JoinedSource, SideTable, distinct_rows, fingerprint, write_side_table
+from mmtl_jax.data.side_table import SideTable, SourceWithTables, distinct_rows, fingerprint, write_side_table
 from mmtl_jax.data.sources import SequenceSource, Source, load_source, read_values
 from mmtl_jax.data.tokenizers import decode, fit_vocabulary, normalise_text
 
@@ -25,7 +25,6 @@ __all__ = [
     'EvalLoader',
     'Field',
     'Joined',
-    'JoinedSource',
     'Layout',
     'PreparedSource',
     'Preprocess',
@@ -33,6 +32,7 @@ __all__ = [
     'SequenceSource',
     'SideTable',
     'Source',
+    'SourceWithTables',
     'TrainLoader',
     'array_folder',
     'build_preprocess',

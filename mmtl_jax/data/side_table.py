@@ -89,7 +89,7 @@ def write_side_table(
 
 
 @dataclasses.dataclass(frozen=True)
-class JoinedSource:
+class SourceWithTables:
     """A source whose examples have the arrays of side tables as further keys.
 
     Attributes:
@@ -121,11 +121,11 @@ class JoinedSource:
     def __getitem__(self, index: int) -> Example:
         return {**self.source[index], **{key: table[index] for key, table in self.tables.items()}}
 
-    def select(self, keys: Iterable[str]) -> 'JoinedSource':
+    def select(self, keys: Iterable[str]) -> 'SourceWithTables':
         """Returns a source that reads and decodes these keys only."""
         keys = tuple(keys)
         selected = self.source.select(key for key in keys if key not in self.tables)
-        return JoinedSource(selected, {key: self.tables[key] for key in keys if key in self.tables})
+        return SourceWithTables(selected, {key: self.tables[key] for key in keys if key in self.tables})
 
     def class_names(self, key: str) -> tuple[str, ...]:
         """Returns the names of the classes of a label, () if they have none."""

@@ -2,7 +2,7 @@
 
 from mmtl_jax.metrics.batch import classification, multilabel, regression, weighted
 from mmtl_jax.metrics.calibration import Reliability, calibration, reliability
-from mmtl_jax.metrics.comparison import delta_m
+from mmtl_jax.metrics.comparison import delta_m, higher_is_better
 from mmtl_jax.metrics.corpus import confusion_matrix, f1, r2, ranking
 from mmtl_jax.metrics.detection import mean_average_precision, require_pycocotools
 from mmtl_jax.metrics.keypoints import keypoints
@@ -26,6 +26,7 @@ __all__ = [
     'error_rates',
     'f1',
     'first_positive_ranks',
+    'higher_is_better',
     'keypoints',
     'mean_average_precision',
     'multilabel',

@@ -1,10 +1,21 @@
-"""One number for a multi-task model beside a model per task."""
+"""Which way a metric goes, and one number for a multi-task model beside a model per task."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 CONVENTIONS = ('nash_mtl', 'libmtl')
+LOWER_IS_BETTER = frozenset(
+    {
+        'abs_error', 'angle_mean', 'angle_median', 'brier', 'cer', 'distance', 'ece', 'loss', 'mae', 'median_rank',
+        'mse', 'nll', 'rel_error', 'rmse', 'wer'
+    }
+)  # fmt: skip
+
+
+def higher_is_better(metric: str) -> bool:
+    """Returns the direction of a metric by its name, which may have a prefix, as in `image_to_text_median_rank`."""
+    return not any(metric == name or metric.endswith(f'_{name}') for name in LOWER_IS_BETTER)
 
 
 def delta_m(

@@ -134,7 +134,7 @@ def with_frozen_features(
             first, numbers = data.distinct_rows(source, wanted.keys(source))
             say(f'computing {key} of {len(first)} different inputs ({source.name}, {source.split}), kept in {place}.')
             tables[key] = _compute(wanted, source, first, numbers, place, about)
-    return data.JoinedSource(source, tables) if tables else source
+    return data.SourceWithTables(source, tables) if tables else source
 
 
 def _compute(

@@ -4,7 +4,7 @@ A factory makes a `Task` from plain values, and raises a `ValueError` that names
 """
 
 from mmtl_jax.tasks.auxiliary import auxiliary
-from mmtl_jax.tasks.base import Scorer, Task
+from mmtl_jax.tasks.base import Scorer, Task, primaries_of
 from mmtl_jax.tasks.contrastive import contrastive
 from mmtl_jax.tasks.ctc import ctc
 from mmtl_jax.tasks.dense_regression import dense_regression
@@ -25,6 +25,7 @@ __all__ = [
     'detection',
     'keypoints',
     'multilabel',
+    'primaries_of',
     'regression',
     'segmentation',
 ]

@@ -1,16 +1,13 @@
 """What every task is, and the checks that the factories share."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import flax.linen as nn
 
+from mmtl_jax import metrics
 from mmtl_jax.core.overlays import Overlay
 from mmtl_jax.core.types import Array, PyTree
-
-LOWER_IS_BETTER = (
-    'mae', 'mse', 'cer', 'wer', 'abs_error', 'rel_error', 'rmse', 'angle_mean', 'angle_median', 'distance'
-)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +56,11 @@ class Task:
     overlays: Callable[[PyTree, PyTree], tuple[Overlay, Overlay]] | None = None
 
 
+def primaries_of(tasks: Iterable[Task]) -> dict[str, tuple[str, bool]]:
+    """Returns task -> (primary metric, higher is better), in the order of the tasks."""
+    return {task.name: (task.primary, task.higher_is_better) for task in tasks}
+
+
 def reading(reads: str | Sequence[str]) -> str | tuple[str, ...]:
     """Returns a single name as a string and several as a tuple."""
     names = (reads,) if isinstance(reads, str) else tuple(reads)
@@ -81,7 +83,7 @@ def choice(task: str, name: str, value: str, choices: dict[str, object]) -> obje
 def primary_metric(task: str, primary: str, known: list[str]) -> dict[str, str | bool]:
     """Returns the fields `primary` and `higher_is_better`, or raises a `ValueError` if `primary` is not `known`."""
     choice(task, 'primary', primary, dict.fromkeys(known))
-    return {'primary': primary, 'higher_is_better': primary not in LOWER_IS_BETTER}
+    return {'primary': primary, 'higher_is_better': metrics.higher_is_better(primary)}
 
 
 def called(names: tuple[str, ...], label: int) -> str:

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmtl_jax import metrics
 from mmtl_jax.tasks import Task
 
 PRIMARY = 'primary'
-LOWER_IS_BETTER = frozenset({'loss', 'cer', 'wer', 'mae', 'mse', 'rmse'})
 
 
 def selection_value(values: Mapping[str, float], tasks: Sequence[Task], metric: str) -> float:
@@ -47,6 +47,6 @@ def higher_is_better(metric: str, tasks: Sequence[Task]) -> bool:
     name, _, measure = metric.partition('/')
     for task in tasks:
         if task.name == name:
-            return task.higher_is_better if measure == task.primary else measure not in LOWER_IS_BETTER
+            return task.higher_is_better if measure == task.primary else metrics.higher_is_better(measure)
     names = [task.name for task in tasks]
     raise ValueError(f"training.best_metric is {metric!r}; give 'primary' or '<task>/<metric>', task of {names}.")

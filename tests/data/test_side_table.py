@@ -43,7 +43,7 @@ def test_rows_with_the_same_input_share_a_value(source, tmp_path):
 
 def test_a_joined_source_has_the_arrays_as_further_keys(source, tmp_path):
     table = data.write_side_table(tmp_path / 'table', [0, 1, 0, -1], [np.zeros(2), np.ones(2)], {})
-    joined = data.JoinedSource(source, {'features': table})
+    joined = data.SourceWithTables(source, {'features': table})
     assert (joined.name, joined.split, len(joined)) == ('examples', 'train', 4)
     assert set(joined.keys) == {'id', 'picture', 'text', 'kind', 'features'}
     assert joined[1]['features'].tolist() == [1, 1]

@@ -1,8 +1,34 @@
-"""Delta m, against numbers that others published."""
+"""The direction of every metric, and Delta m against numbers that others published."""
 
+import numpy as np
 import pytest
 
-from mmtl_jax.metrics import delta_m
+from mmtl_jax import metrics
+from mmtl_jax.metrics import delta_m, higher_is_better
+
+LABELS = np.array([0, 1, 2, 1])
+MAPS = np.random.default_rng(0).uniform(1, 2, (2, 4, 4, 3))
+UP = np.broadcast_to([0.0, 0.0, 1.0], (4, 4, 3))
+POINTS = np.array([[0.2, 0.3, 2.0], [0.6, 0.4, 2.0]])
+# Metric -> its values for answers that are right, and for ones that are not.
+RIGHT_AND_WRONG = {
+    'calibration': [metrics.calibration(LABELS, p) for p in (np.eye(3)[LABELS], np.eye(3)[LABELS - 1])],
+    'f1': [metrics.f1(LABELS, guess) for guess in (LABELS, (LABELS + 1) % 3)],
+    'ranking': [metrics.ranking(np.eye(3)[LABELS], scores) for scores in (np.eye(3)[LABELS], -np.eye(3)[LABELS])],
+    'r2': [metrics.r2(MAPS.ravel(), guess.ravel()) for guess in (MAPS, MAPS[::-1])],
+    'error_rates': [metrics.error_rates(['a cat'], [guess]) for guess in ('a cat', 'two dogs')],
+    'segmentation': [metrics.segmentation(confusion) for confusion in (np.diag([3, 5]), np.array([[1, 2], [3, 2]]))],
+    'depth': [metrics.depth(MAPS[..., 0], guess) for guess in (MAPS[..., 0], 3 * MAPS[..., 0])],
+    'normals': [metrics.normals([UP], [guess]) for guess in (UP, UP[..., ::-1])],
+    'dense_errors': [metrics.dense_errors(MAPS, guess) for guess in (MAPS, MAPS + 1)],
+    'keypoints': [metrics.keypoints([POINTS], [POINTS[:, :2] + shift]) for shift in (0, 0.5)],
+    'retrieval': [
+        metrics.retrieval(
+            {'image': vectors, 'text': np.eye(12)}, dict.fromkeys(('image', 'text'), np.ones(12, bool)), np.arange(12)
+        )
+        for vectors in (np.eye(12), -np.eye(12))
+    ],
+}
 
 # NYUv2, single tasks and Nash-MTL: table 3 of 2202.01017, where Delta_m is -4.04 from values with more digits.
 NYUV2 = {
@@ -42,6 +68,21 @@ CITYSCAPES_METHODS = {
     'FAMO': ((74.54, 93.29, 0.0145, 32.59), 8.13),
     'FairGrad': ((75.72, 93.68, 0.0134, 32.25), 5.18),
 }
+
+
+@pytest.mark.parametrize('metric', RIGHT_AND_WRONG)
+def test_the_direction_of_every_metric(metric):
+    right, wrong = RIGHT_AND_WRONG[metric]
+    assert right
+    assert right.keys() == wrong.keys()
+    for name in right:
+        if not name.endswith('_chance'):
+            assert (right[name] > wrong[name]) is higher_is_better(name), name
+            assert right[name] != wrong[name], name
+
+
+def test_losses_go_down():
+    assert not higher_is_better('loss')
 
 
 def columns(rows):

@@ -28,7 +28,15 @@ def test_a_task_that_has_no_value_is_left_out_of_primary():
 
 @pytest.mark.parametrize(
     ('metric', 'higher'),
-    [('primary', True), ('kind/accuracy', True), ('kind/loss', False), ('size/mae', False), ('words/cer', False)],
+    [
+        ('primary', True),
+        ('kind/accuracy', True),
+        ('kind/loss', False),
+        ('kind/ece', False),
+        ('size/mae', False),
+        ('size/mse', False),
+        ('words/cer', False),
+    ],
 )
 def test_direction(metric, higher):
     assert higher_is_better(metric, TASKS) is higher
