@@ -6,8 +6,8 @@
 
 The first two make the tower of speech. The third trains what is missing in `--runs` (each run is the command of
 configs/stamps_pretrained.py with a fusion and a seed), evaluates the best fusion with every subset of the modalities,
-trains the best fusions with encoders from scratch (configs/stamps.py), and writes the page; `--train=false` only reads
-what is there.
+trains it on all but one, trains the best fusions with encoders from scratch (configs/stamps.py), and writes the page;
+`--train=false` only reads what is there.
 """
 
 import pathlib
@@ -37,6 +37,8 @@ ALL = '_'.join(MODALITIES)
 # Rows of the best fusion: share of the rows in which the fusion goes without each modality in training.
 DROPOUT = {'best-without_dropout': 0.0, 'best-with_dropout': 0.3}
 ROWS = (*MODALITIES, *fusion.__all__)
+# Row of the best fusion trained on the other modalities alone -> the modality that it lacks.
+REST = {f'rest-{"_".join(other for other in MODALITIES if other != name)}': name for name in MODALITIES}
 # The best fusions, and `Concat`, with encoders from scratch.
 FROM_SCRATCH = 5
 SCRATCH_CONFIG = f'configs/stamps.py:{ALL}/category_attributes_retrieval'
@@ -49,14 +51,15 @@ SCORES = {
 }
 COSTS = ('parameters', 'training, s')
 SPLIT = 'test'
+RETRAINED = 'trained on the rest'
 # A gain counts when it is more than so many standard deviations, the cost of an absence when it is more than this.
 DEVIATIONS = 2
 COUNTS = 0.01
 
 
-def config_of(row: str) -> str:
-    """Returns the config of a row: a modality by itself, or a fusion of all."""
-    return f'{CONFIG}:{row}' if row in MODALITIES else f'{CONFIG}:{ALL}/frozen/{row}'
+def config_of(row: str, modalities: str = ALL) -> str:
+    """Returns the config of a row: a modality by itself, or a fusion of several, by default of all."""
+    return f'{CONFIG}:{row}' if row in MODALITIES else f'{CONFIG}:{modalities}/frozen/{row}'
 
 
 def scores(run: pathlib.Path, split: str = SPLIT) -> dict[str, float]:
@@ -137,17 +140,41 @@ def absence_costs(run: pathlib.Path) -> dict[str, float]:
     return {f'without {name}': accuracy[everything] - accuracy[everything - {name}] for name in MODALITIES}
 
 
-def dropout_part(runs: Mapping[str, Sequence[pathlib.Path]]) -> list[str]:
-    """Returns what each modality's absence costs by the rows of `DROPOUT`, and how much dropout leaves of it."""
+def rest_costs(whole: Sequence[pathlib.Path], rest: Mapping[str, Sequence[pathlib.Path]]) -> list[dict[str, float]]:
+    """Returns for each seed how much accuracy of the category a training without each modality costs.
+
+    Args:
+      whole: the runs with all modalities, by seed.
+      rest: row of `REST` -> its runs, by seed.
+    """
+    accuracy = {
+        f'without {REST[row]}': [scores(run)['category accuracy'] for run in runs] for row, runs in rest.items()
+    }
+    return [
+        {name: scores(run)['category accuracy'] - values[seed] for name, values in accuracy.items()}
+        for seed, run in enumerate(whole[: min(map(len, accuracy.values()))])
+    ]
+
+
+def dropout_part(runs: Mapping[str, Sequence[pathlib.Path]], rest: Mapping[str, Sequence[pathlib.Path]]) -> list[str]:
+    """Returns what each modality's absence costs by the rows of `DROPOUT`, and how much of it has to be."""
+    without, with_dropout = DROPOUT
     costs = {row: [absence_costs(run) for run in finished] for row, finished in runs.items()}
-    means = [{name: np.mean([each[name] for each in costs[row]]) for name in costs[row][0]} for row in DROPOUT]
-    without, with_dropout = means
-    left = [f'{with_dropout[name] / without[name]:.0%} {name}' for name in without if without[name] > COUNTS]
+    costs[RETRAINED] = rest_costs(runs[without], rest)
+    means = {row: {name: np.mean([each[name] for each in costs[row]]) for name in costs[row][0]} for row in costs}
+
+    def left(row: str) -> str:
+        counted = [name for name, cost in means[without].items() if cost > COUNTS]
+        return ' and '.join(f'{means[row][name] / means[without][name]:.0%} {name}' for name in counted) or 'nothing'
+
     return [
         'What the absence of a modality costs at test time, in accuracy of the category, when the fusion went without '
-        'each modality in no row of the training, and in 30 % of the rows:',
-        table(costs, means[0]),
-        f'Of the costs above {COUNTS}, modality dropout leaves {" and ".join(left) or "nothing to compare"}.',
+        'each modality in no row of the training, and in 30 % of the rows; and what it costs a fusion that was trained '
+        f'on the other modalities alone (`{CONFIG}:<modality>_<modality>/frozen/<fusion>`), which is what the modality '
+        'is worth:',
+        table(costs, means[without]),
+        f'Of the costs above {COUNTS}, modality dropout leaves {left(with_dropout)}, and the training on the others '
+        f'alone {left(RETRAINED)}.',
     ]
 
 
@@ -201,8 +228,9 @@ def page(options: Options, ranked: Sequence[str]) -> str:
         'Shapley values of the primary metrics:',
         worth_table(runs[best]),
     ]
-    if all(without.values()):
-        parts += dropout_part(without)
+    rest = {row: options.of_row(row) for row in REST}
+    if all(without.values()) and all(rest.values()):
+        parts += dropout_part(without, rest)
     return '\n\n'.join(parts + scratch_part(options, ranked)) + '\n'
 
 
@@ -216,11 +244,16 @@ def work(options: Options) -> None:
 
 
 def train_best(options: Options, ranked: Sequence[str]) -> None:
-    """Trains what shows the best fusions more closely: with and without modality dropout, and from scratch."""
-    for row, dropout in DROPOUT.items():
-        changes = [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
-        for seed in range(options.seeds):
+    """Trains what shows the best fusions more closely.
+
+    These are the best with and without modality dropout, and on two of the modalities alone; and several from scratch.
+    """
+    for seed in range(options.seeds):
+        for row, dropout in DROPOUT.items():
+            changes = [f'--config.fusion.modality_dropout.{name}={dropout}' for name in MODALITIES]
             train_run(options.runs / f'{row}-{seed}', config_of(ranked[0]), seed, *changes)
+        for row in REST:
+            train_run(options.runs / f'{row}-{seed}', config_of(ranked[0], row.removeprefix('rest-')), seed)
     for seed in range(SCRATCH_SEEDS):
         for row in from_scratch(ranked):
             run, steps = options.runs / f'scratch-{row}-{seed}', f'--config.training.num_steps={SCRATCH_STEPS}'
