@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mmtl_jax.core.types import Array, Features, Ragged
 from mmtl_jax.nn import (
     LSTM,
+    CheckedModule,
     DepthwiseConv,
     FeedForward,
     LogMel,
@@ -22,7 +23,7 @@ from mmtl_jax.nn import (
 FrontEnd = Mapping[str, Any]
 
 
-class AudioCNN(nn.Module):
+class AudioCNN(CheckedModule):
     """Residual convolutions along time over stacked frames.
 
     Attributes:
@@ -66,7 +67,7 @@ class GlobalContext(nn.Module):
         return x + nn.Dense(width)(context)[:, None]
 
 
-class AudioLSTM(nn.Module):
+class AudioLSTM(CheckedModule):
     """LSTM layers over stacked frames.
 
     Attributes:
@@ -140,7 +141,7 @@ class ConformerBlock(nn.Module):
         return nn.Dense(width)(nn.swish(x))
 
 
-class AudioConformer(nn.Module):
+class AudioConformer(CheckedModule):
     """Conformer blocks (convolution and attention, 2005.08100) over stacked frames.
 
     Attributes:

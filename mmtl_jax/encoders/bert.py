@@ -1,14 +1,17 @@
 """The text encoder of Devlin et al. 2018 (BERT), for pretrained weights."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
 from mmtl_jax.encoders.transformer_layer import layer_norm, run_layers
-from mmtl_jax.nn import fill_masked
+from mmtl_jax.nn import CheckedModule, fill_masked
 
 
-class BERT(nn.Module):
+class BERT(CheckedModule):
     """A post-norm transformer with learned positions (Devlin et al. 2018, 1810.04805), one token per id.
 
     The defaults are those of BERT-base. DistilBERT (1910.01108) has half the layers and no types; MiniLM (2002.10957)
@@ -32,6 +35,8 @@ class BERT(nn.Module):
       dropout_rate: dropout on the embeddings, the attention weights and both branches of a layer; 0.1 in the paper.
       dtype: of the arithmetic, such as `jnp.bfloat16`; parameters and features stay float32.
     """
+
+    least_sizes: ClassVar[Mapping[str, int]] = {'num_types': 0}
 
     vocab_size: int
     width: int

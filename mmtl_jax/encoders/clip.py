@@ -1,5 +1,8 @@
 """CLIP's two towers (Radford et al. 2021, 2103.00020), into which published weights fit."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import flax.linen as nn
 import jax.numpy as jnp
 
@@ -8,7 +11,7 @@ from mmtl_jax.encoders.bert import check_ids
 from mmtl_jax.encoders.resnet import PROJECTION
 from mmtl_jax.encoders.transformer_layer import layer_norm, run_layers
 from mmtl_jax.encoders.vit import ViT, shared_projection
-from mmtl_jax.nn import fill_masked
+from mmtl_jax.nn import CheckedModule, fill_masked
 
 TEXT_POOLINGS = ('end', 'none')
 
@@ -32,7 +35,7 @@ class CLIPImage(ViT):
     shared_width: int | None = 512
 
 
-class CLIPText(nn.Module):
+class CLIPText(CheckedModule):
     """CLIP's text transformer, pre-norm and causal; the defaults are those beside the image towers B/32 and B/16.
 
     Beside L/14 stands `hidden_width=768, num_heads=12, shared_width=768`. A text is one token, the embedding of its end
@@ -60,6 +63,8 @@ class CLIPText(nn.Module):
         projection; none in the paper.
       dtype: of the arithmetic up to the last LayerNorm, such as `jnp.bfloat16`; parameters and features stay float32.
     """
+
+    least_sizes: ClassVar[Mapping[str, int]] = {'end_id': 0}
 
     vocab_size: int
     width: int | None

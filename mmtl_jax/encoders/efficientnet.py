@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import conv, project, standardise
 from mmtl_jax.encoders.resnet import PROJECTION, normalise
-from mmtl_jax.nn import conv_kernel
+from mmtl_jax.nn import CheckedModule, conv_kernel
 
 # Per stage: blocks, side of the depthwise kernel, stride of the first block, expansion, channels.
 LITE0 = (
@@ -22,7 +22,7 @@ LITE0 = (
 STATISTICS = {'momentum': 0.99, 'epsilon': 1e-3}
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(CheckedModule):
     """EfficientNet-B0 (Tan and Le 2019, 1905.11946, table 1) without squeeze-and-excitation, with ReLU6 for swish.
 
     As in TensorFlow, where the published weights come from, convolutions pad such that a side is divided by the stride

@@ -6,14 +6,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import conv_kernel, max_over
+from mmtl_jax.nn import CheckedModule, conv_kernel, max_over
 
 NUM_STAGES = 4
 SMALLEST_STAGE = 8
 POOLINGS = {'mean': (jnp.mean,), 'mean_max': (jnp.mean, max_over)}
 
 
-class ImageCNN(nn.Module):
+class ImageCNN(CheckedModule):
     """A plain convolutional network: per stage a 3x3 convolution, GroupNorm, ReLU and 2x2 max pooling.
 
     Attributes:
@@ -62,7 +62,7 @@ class BasicBlock(nn.Module):
         return nn.relu(x + branch)
 
 
-class ImageResNet(nn.Module):
+class ImageResNet(CheckedModule):
     """A small residual network for small images: a 3x3 stem, then stages of basic blocks, each stage halving the map.
 
     Attributes:

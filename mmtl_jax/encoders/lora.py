@@ -12,6 +12,7 @@ from flax.linen.dtypes import promote_dtype
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmtl_jax.core.types import Array, Features, PyTree
+from mmtl_jax.nn import CheckedModule
 
 BASE, FACTORS = 'base', 'lora'
 # What to freeze of an adapted encoder: all but the factors and the projection that is new on top of published weights.
@@ -20,7 +21,7 @@ FROZEN = rf'{BASE}/(?!projection)'
 READS_ONE_AXIS = re.compile(r'(?:query|key|value)/kernel$')
 
 
-class LoRA(nn.Module):
+class LoRA(CheckedModule):
     """An encoder, some of whose kernels W are used as W + alpha / rank * A B (Hu et al. 2021, 2106.09685, section 4.1).
 
     A kernel is taken as a matrix `[inputs, outputs]`: that of a convolution has a row for each input channel and place

@@ -4,10 +4,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.nn import MLP, fill_masked
+from mmtl_jax.nn import MLP, CheckedModule, fill_masked
 
 
-class Precomputed(nn.Module):
+class Precomputed(CheckedModule):
     """Normalises each feature vector, and projects it; by itself a linear probe.
 
     Attributes:

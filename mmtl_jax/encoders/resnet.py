@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import conv, project, standardise
+from mmtl_jax.nn import CheckedModule
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
@@ -16,7 +17,7 @@ NORMS = ('batch', 'frozen', 'group')
 PROJECTION = ('projection', 'projection_norm')
 
 
-class ResNet(nn.Module):
+class ResNet(CheckedModule):
     """A deep residual network (He et al. 2015, 1512.03385, table 1): a 7x7 stem, max pooling and four stages.
 
     Depths 18 and 34 have blocks of two 3x3 convolutions, 50 and 101 bottlenecks of three. A bottleneck strides in its

@@ -4,10 +4,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import MLP
+from mmtl_jax.nn import MLP, CheckedModule
 
 
-class TabularMLP(nn.Module):
+class TabularMLP(CheckedModule):
     """An MLP over the cells of a row; a missing cell becomes a learned value, and an indicator says so.
 
     Attributes:

@@ -5,10 +5,10 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
-from mmtl_jax.nn import LSTM, MLP, TransformerBlock, channel_dropout, fill_masked
+from mmtl_jax.nn import LSTM, MLP, CheckedModule, TransformerBlock, channel_dropout, fill_masked
 
 
-class BagOfEmbeddings(nn.Module):
+class BagOfEmbeddings(CheckedModule):
     """Averages the embeddings of a text's ids into one token: words, characters or hashed character n-grams.
 
     Attributes:
@@ -42,7 +42,7 @@ class BagOfEmbeddings(nn.Module):
         return Features(tokens=vector[:, None], mask=jnp.any(text.mask, axis=1, keepdims=True))
 
 
-class TextLSTM(nn.Module):
+class TextLSTM(CheckedModule):
     """An LSTM over the embeddings, one token per id.
 
     Attributes:
@@ -69,7 +69,7 @@ class TextLSTM(nn.Module):
         return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), text.mask), mask=text.mask)
 
 
-class TextTransformer(nn.Module):
+class TextTransformer(CheckedModule):
     """A pre-norm transformer with rotary positions over the embeddings, one token per id.
 
     Attributes:

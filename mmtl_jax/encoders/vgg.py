@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import project, standardise
 from mmtl_jax.encoders.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN, PROJECTION, normalise
-from mmtl_jax.nn import conv_kernel
+from mmtl_jax.nn import CheckedModule, conv_kernel
 
 STAGE_SIZES = (2, 2, 3, 3, 3)
 STAGE_WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG16(nn.Module):
+class VGG16(CheckedModule):
     """Stages of 3x3 convolutions, each followed by 2x2 max pooling (Simonyan and Zisserman 2014, 1409.1556, table 1 D).
 
     Pooling leaves out an odd last row and column. The three dense layers on top are not part of it.

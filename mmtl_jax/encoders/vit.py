@@ -10,14 +10,14 @@ from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import project, standardise
 from mmtl_jax.encoders.resnet import PROJECTION
 from mmtl_jax.encoders.transformer_layer import layer_norm, run_layers
-from mmtl_jax.nn import conv_kernel
+from mmtl_jax.nn import CheckedModule, conv_kernel
 
 POOLINGS = ('class', 'mean', 'mean_max', 'none')
 # Of Keys's cubic convolution (1981), as PyTorch chooses it; JAX and PIL take -0.5.
 CUBIC = -0.75
 
 
-class ViT(nn.Module):
+class ViT(CheckedModule):
     """A pre-norm transformer over square patches (Dosovitskiy et al. 2020, 2010.11929). The defaults are those of S/16.
 
     B/16 has `hidden_width=768, num_heads=12`. Positions are learned for images of `image_size`; for others they are

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Ragged
 from mmtl_jax.encoders.transformer_layer import ACTIVATIONS, layer_norm, run_layers
-from mmtl_jax.nn import conv_kernel, fill_masked, masked_mean
+from mmtl_jax.nn import CheckedModule, conv_kernel, fill_masked, masked_mean
 
 CONV_NORMS = ('group', 'layer')
 # What the norms between the convolutions add to the variance; no configuration tells another.
@@ -18,7 +18,7 @@ CONV_EPSILON = 1e-5
 GELU = ACTIVATIONS['gelu']
 
 
-class Wav2Vec2(nn.Module):
+class Wav2Vec2(CheckedModule):
     """Convolutions over a waveform at 16 kHz, then a transformer: 49 tokens a second (Baevski et al. 2020, 2006.11477).
 
     The defaults are those of wav2vec 2.0 base. The published forms differ in their norms:

@@ -7,12 +7,12 @@ import numpy as np
 
 from mmtl_jax.core.types import Array, Features, Ragged
 from mmtl_jax.encoders.transformer_layer import ACTIVATIONS, layer_norm, run_layers
-from mmtl_jax.nn import conv_kernel, fill_masked
+from mmtl_jax.nn import CheckedModule, conv_kernel, fill_masked
 
 LONGEST_WAVE = 10_000.0
 
 
-class Whisper(nn.Module):
+class Whisper(CheckedModule):
     """Convolutions and a pre-norm transformer over log-mel frames, a token per two (Radford et al. 2022, 2212.04356).
 
     The defaults are those of Whisper tiny. The original knows no mask: it takes 3000 frames, 30 s, and attends to the

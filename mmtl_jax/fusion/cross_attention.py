@@ -31,6 +31,7 @@ class CrossAttention(TokenFusion):
     """
 
     least: ClassVar[int] = 2
+    least_sizes: ClassVar[Mapping[str, int]] = {'self_depth': 0}
 
     depth: int = 2
     self_depth: int = 1

@@ -15,14 +15,14 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.fusion.vectors import project_all
-from mmtl_jax.nn import MLP, fill_masked, masked_softmax
+from mmtl_jax.nn import MLP, CheckedModule, fill_masked, masked_softmax
 
 DISTRIBUTIONS = ('categorical', 'bernoulli', 'normal')
 # What stacking makes of a unanimous vote before it has learned.
 SURE = 0.99
 
 
-class DecisionFusion(nn.Module):
+class DecisionFusion(CheckedModule):
     """What the fusions of decisions share; one of them adds `decision(distribution) -> nn.Module`.
 
     That module is `(predictions [B, M, ...], present [B, M]) -> [B, ...]`; its parameters are each task's own.

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, Fused
 from mmtl_jax.fusion.vectors import check_number, one_token, pool_all
-from mmtl_jax.nn import fill_masked, masked_mean
+from mmtl_jax.nn import CheckedModule, fill_masked, masked_mean
 
 Vectors = Mapping[str, Array]
 
 
-class SharedSpace(nn.Module):
+class SharedSpace(CheckedModule):
     """The fields of these fusions.
 
     Attributes:

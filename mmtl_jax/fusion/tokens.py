@@ -10,13 +10,13 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.fusion.vectors import check_fields, learned_vector, one_token
-from mmtl_jax.nn import AttentionBlock, AttentionPooling, fill_masked, masked_mean, sinusoids
+from mmtl_jax.nn import AttentionBlock, AttentionPooling, CheckedModule, fill_masked, masked_mean, sinusoids
 
 POOLINGS = ('attention', 'mean', 'none')
 Named = dict[str, Array]
 
 
-class TokenFusion(nn.Module):
+class TokenFusion(CheckedModule):
     """The fields of the fusions that take the tokens of all modalities.
 
     Each real token x becomes W_m x + b_m, where the bias tells its modality, plus a sinusoid of its position. Who

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import AttentionPooling, fill_masked, masked_mean
+from mmtl_jax.nn import AttentionPooling, CheckedModule, fill_masked, masked_mean
 
 POOLINGS = ('attention', 'mean')
 ABSENT = ('neutral', 'token')
 
 
-class VectorFusion(nn.Module):
+class VectorFusion(CheckedModule):
     """The fields of the fusions that make one vector of one vector h_m per modality.
 
     `modality_weights` `{modality: [B]}` stands among the `intermediates` of those that weight the modalities.

@@ -6,9 +6,10 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.readout import Readout, pooled
+from mmtl_jax.nn import CheckedModule
 
 
-class Classification(nn.Module):
+class Classification(CheckedModule):
     """Mean of the real tokens, then a readout: `Features` -> logits `[B, num_classes]`.
 
     Of several modalities it reads the means side by side.

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import fill_masked, masked_mean
+from mmtl_jax.nn import CheckedModule, fill_masked, masked_mean
 
 MAX_SCALE = 100.0
 
 
-class Contrastive(nn.Module):
+class Contrastive(CheckedModule):
     """Projects each modality into one space: `{modality: Features}` -> what `losses.clip` and `losses.siglip` take.
 
     The predictions are `embeddings` {modality: `[B, width]`, of length 1}, `valid` {modality: `[B]` bool, the row has

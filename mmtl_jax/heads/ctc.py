@@ -4,10 +4,10 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.readout import Readout
-from mmtl_jax.nn import fill_masked
+from mmtl_jax.nn import CheckedModule, fill_masked
 
 
-class CTC(nn.Module):
+class CTC(CheckedModule):
     """A distribution over symbols per token: `Features` -> `{'logits' [B, N, vocab_size], 'mask' [B, N]}`.
 
     Id 0 is the blank of Connectionist Temporal Classification (Graves et al., ICML 2006). The tokens must keep the

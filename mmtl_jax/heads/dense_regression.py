@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import CellReadout, maps_of
+from mmtl_jax.nn import CheckedModule
 
 
-class DenseRegression(nn.Module):
+class DenseRegression(CheckedModule):
     """A pyramid decoder: `Features` with maps -> `[B, h, w, num_outputs]`.
 
     Attributes:

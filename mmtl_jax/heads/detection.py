@@ -6,6 +6,7 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import ConvBlock, Pyramid, maps_of
+from mmtl_jax.nn import CheckedModule
 
 # The share of cells with a centre at the start (focal loss, Lin et al. 2017, 1708.02002, section 4.1; as in CenterNet).
 PRIOR = 0.1
@@ -13,7 +14,7 @@ PRIOR = 0.1
 DISTANCE = 0.15
 
 
-class Detection(nn.Module):
+class Detection(CheckedModule):
     """For every cell of the finest map: is it the centre of an object, of which class, and how far are the edges?
 
     Centres are a heat map (CenterNet, Zhou et al. 2019, 1904.07850), here one for all classes, so that an object of a

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import CellReadout, maps_of
+from mmtl_jax.nn import CheckedModule
 
 
-class Keypoints(nn.Module):
+class Keypoints(CheckedModule):
     """A heat map for each point: `Features` with maps -> logits over the cells `[B, h, w, num_keypoints]`.
 
     Attributes:

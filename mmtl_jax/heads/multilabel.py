@@ -6,9 +6,10 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.readout import Readout, pooled
+from mmtl_jax.nn import CheckedModule
 
 
-class MultiLabel(nn.Module):
+class MultiLabel(CheckedModule):
     """Mean of the real tokens, then a readout: `Features` -> one logit per label `[B, num_labels]`.
 
     Of several modalities it reads the means side by side.

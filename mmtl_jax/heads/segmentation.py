@@ -4,9 +4,10 @@ import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import CellReadout, maps_of
+from mmtl_jax.nn import CheckedModule
 
 
-class Segmentation(nn.Module):
+class Segmentation(CheckedModule):
     """A pyramid decoder: `Features` with maps -> logits `[B, h, w, num_classes]`.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from mmtl_jax.nn.attention import Attention, SelfAttention
 from mmtl_jax.nn.boxes import box_area, box_iou, box_overlap
+from mmtl_jax.nn.checked import CheckedModule
 from mmtl_jax.nn.conv import DepthwiseConv, ResidualConv
 from mmtl_jax.nn.dropout import channel_dropout
 from mmtl_jax.nn.front_end import LogMel
@@ -19,6 +20,7 @@ __all__ = [
     'Attention',
     'AttentionBlock',
     'AttentionPooling',
+    'CheckedModule',
     'DepthwiseConv',
     'FeedForward',
     'LogMel',

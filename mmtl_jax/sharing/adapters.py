@@ -3,12 +3,13 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, check_at_least, each_stream
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, each_stream
 
 KINDS = ('film', 'low_rank')
 
 
-class Adapters(nn.Module):
+class Adapters(CheckedModule):
     """A shared trunk, after each layer of which every task has a small path of its own, of one of two kinds.
 
     `'low_rank'`: y = x + U_t V_t x, with `rank` columns in U_t: the residual adapter (Rebuffi et al. 2017, 1705.08045,
@@ -39,11 +40,10 @@ class Adapters(nn.Module):
         """Returns each task's Features.
 
         Raises:
-          ValueError: an unknown kind, no layer, or no rank.
+          ValueError: an unknown kind.
         """
         if self.kind not in KINDS:
             raise ValueError(f'Adapters: kind must be one of {KINDS}, got {self.kind!r}.')
-        check_at_least(self, depth=1, rank=1)
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             trunk = Branch(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')

@@ -89,15 +89,6 @@ def across_tasks(function: Callable[[str, Array], Array], outputs: Mapping[str, 
     return {task: jax.tree.map(lambda stream, t=t: stream[t], mixed) for t, task in enumerate(outputs)}
 
 
-def check_at_least(scheme: nn.Module, **fields: int):
-    """Raises a `ValueError` for a field of the scheme that is smaller than what is named here."""
-    for field, least in fields.items():
-        if getattr(scheme, field) < least:
-            raise ValueError(
-                f'{type(scheme).__name__}: {field} must be at least {least}, got {getattr(scheme, field)}.'
-            )
-
-
 def concatenate(several: Sequence[Features]) -> Features:
     """Returns Features whose streams stand side by side in the channels."""
     first = several[0]

@@ -4,10 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, check_at_least, each_stream
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, each_stream
 
 
-class Combined(nn.Module):
+class Combined(CheckedModule):
     """One network with one output for all tasks: [z_1; ...; z_T] = LayerNorm(W f(x)), of which task t reads z_t.
 
     The output space of T * D entries is normalised as one, so that what a task puts into its part it takes from the
@@ -27,8 +28,7 @@ class Combined(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's part of the joint output; a `ValueError` without a layer."""
-        check_at_least(self, depth=1)
+        """Returns each task's part of the joint output."""
         shared = Branch(self.width, self.depth, self.dropout_rate, name='trunk')(features, train=train)
 
         def joint(name: str, stream: Array) -> Array:

@@ -4,10 +4,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, across_tasks, check_at_least
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, across_tasks
 
 
-class CrossStitch(nn.Module):
+class CrossStitch(CheckedModule):
     """One network per task, and after each layer x_t <- sum_j A_tj x_j (Misra et al. 2016, 1604.03539, eq. 1).
 
     Each layer has such a matrix for every channel of the tokens and of each map. With the identity for A the scheme is
@@ -30,8 +31,7 @@ class CrossStitch(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features; a `ValueError` without a layer."""
-        check_at_least(self, depth=1)
+        """Returns each task's Features."""
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             outputs = {

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mmtl_jax.core.types import Array, Features, Fused
-from mmtl_jax.nn import masked_mean
-from mmtl_jax.sharing.branch import Branch, check_at_least, mix
+from mmtl_jax.nn import CheckedModule, masked_mean
+from mmtl_jax.sharing.branch import Branch, mix
 
 
-class DSelectK(nn.Module):
+class DSelectK(CheckedModule):
     """A mixture of at most k of n experts for each task (Hazimeh et al. 2021, 2106.03760).
 
         z_t = sum_e q_e f_e(x),   q = sum_{i <= k} softmax(W_t x)_i r(Z_ti x + c_ti),
@@ -53,12 +53,11 @@ class DSelectK(nn.Module):
         """Returns each task's mixture, and with it the entropy of its choices.
 
         Raises:
-          ValueError: less than two experts, more chosen than there are, or no layer.
+          ValueError: less than two experts, or more chosen than there are.
         """
-        check_at_least(self, depth=1)
-        if self.num_experts < 2 or not 1 <= self.num_selected <= self.num_experts:
+        if self.num_experts < max(2, self.num_selected):
             raise ValueError(
-                'DSelectK: needs at least 2 experts, and num_selected between 1 and their number, got '
+                'DSelectK: needs at least 2 experts, and no more of them selected than there are, got '
                 f'num_experts={self.num_experts} and num_selected={self.num_selected}.'
             )
         experts = [

@@ -1,17 +1,19 @@
 """Progressive layered extraction: experts of all tasks beside experts of each."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch, check_at_least, mix
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, mix
 from mmtl_jax.sharing.gate import Gate
 
 SHARED = 'shared'
 
 
-class CGC(nn.Module):
+class CGC(CheckedModule):
     """Customised gate control: z_t = sum_k softmax(W_t x)_k f_k(x) over the experts of task t and the shared ones.
 
     One level of `PLE` (Tang et al., RecSys 2020, section 4.1). Without shared experts and with one of its
@@ -26,6 +28,8 @@ class CGC(nn.Module):
       dropout_rate: dropout after each layer.
     """
 
+    least_sizes: ClassVar[Mapping[str, int]] = {'num_shared': 0, 'num_own': 0}
+
     tasks: tuple[str, ...]
     width: int
     num_shared: int = 1
@@ -38,14 +42,14 @@ class CGC(nn.Module):
         """Returns each task's mixture.
 
         Raises:
-          ValueError: a task without any expert, or no layer.
+          ValueError: a task without any expert, or with the name of what is shared.
         """
         check_experts(self)
         inputs = dict.fromkeys((*self.tasks, SHARED), features)
         return extract(self, inputs, 'level_0', readers=self.tasks, train=train)
 
 
-class PLE(nn.Module):
+class PLE(CheckedModule):
     """Progressive layered extraction (Tang et al., RecSys 2020, section 4.2): levels of `CGC`.
 
     With x_t^0 = x_s^0 = x, at level l each expert f of task t reads x_t^{l-1} and each shared one x_s^{l-1}, and
@@ -66,6 +70,8 @@ class PLE(nn.Module):
       dropout_rate: dropout after each layer.
     """
 
+    least_sizes: ClassVar[Mapping[str, int]] = {'num_own': 0}
+
     tasks: tuple[str, ...]
     width: int
     num_levels: int = 2
@@ -79,9 +85,8 @@ class PLE(nn.Module):
         """Returns each task's mixture of the last level.
 
         Raises:
-          ValueError: no level, no shared expert, or no layer.
+          ValueError: a task with the name of what is shared.
         """
-        check_at_least(self, num_levels=1, num_shared=1)
         check_experts(self)
         everyone = (*self.tasks, SHARED)
         outputs = dict.fromkeys(everyone, features)
@@ -121,8 +126,7 @@ def extract(
 
 
 def check_experts(scheme: CGC | PLE):
-    """Raises a `ValueError` for too few experts or layers, or a task with the name of what is shared."""
-    check_at_least(scheme, num_shared=0, num_own=0, depth=1)
+    """Raises a `ValueError` for a task without any expert, or a task with the name of what is shared."""
     name = type(scheme).__name__
     if scheme.num_shared + scheme.num_own < 1:
         raise ValueError(f'{name}: a task has no expert; set num_shared or num_own to at least 1.')

@@ -3,11 +3,11 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.nn import fill_masked
+from mmtl_jax.nn import CheckedModule, fill_masked
 from mmtl_jax.sharing.branch import Branch
 
 
-class Hard(nn.Module):
+class Hard(CheckedModule):
     """Every task gets the same Features (Caruana 1997), after a shared trunk if `depth` is not 0.
 
     Attributes:

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features, PyTree
-from mmtl_jax.sharing.branch import Branch, check_at_least, concatenate, each_stream
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, concatenate, each_stream
 
 # From what a head predicts to what other tasks read, by the `distribution` that the head names.
 PROBABILITIES = {'categorical': jax.nn.softmax, 'bernoulli': jax.nn.sigmoid, 'normal': lambda numbers: numbers}
 
 
-class Hierarchical(nn.Module):
+class Hierarchical(CheckedModule):
     """Tasks build on tasks: h_t = f_t([x; h_b for each base task b of t]), along a graph without cycles.
 
     This is the joint many-task model (Hashimoto et al. 2017, 1611.01587) and the hierarchy of Sanh et al. (2018,
@@ -64,9 +65,8 @@ class Hierarchical(nn.Module):
           train: whether dropout acts.
 
         Raises:
-          ValueError: a name that is no task, tasks that build on each other, predictions that cannot be read, no layer.
+          ValueError: a name that is no task, tasks that build on each other, predictions that cannot be read.
         """
-        check_at_least(self, depth=1)
         bases = bases_of(self.tasks, self.builds_on)
         stopped = chosen(self.tasks, self.stop_gradient, 'stop_gradient')
         held = check_heads(self.held, heads or {})

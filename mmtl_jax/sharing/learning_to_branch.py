@@ -5,12 +5,13 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, check_at_least, mix
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, mix
 
 ANNEALING = 'annealing'
 
 
-class LearningToBranch(nn.Module):
+class LearningToBranch(CheckedModule):
     """Layers of nodes, each of which learns which node of the layer below it reads (Guo et al. 2020, 2006.01895).
 
     There are T nodes a layer; those of the last are the tasks' own. In training node i of layer l reads node j with the
@@ -44,9 +45,8 @@ class LearningToBranch(nn.Module):
         """Returns each task's Features.
 
         Raises:
-          ValueError: no layer, no pass, or a temperature that is not above 0.
+          ValueError: a temperature that is not above 0.
         """
-        check_at_least(self, depth=1, num_passes=1)
         if min(self.temperature, self.final_temperature) <= 0:
             raise ValueError(
                 'LearningToBranch: the temperatures must be above 0, got '

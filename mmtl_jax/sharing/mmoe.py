@@ -3,11 +3,12 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch, check_at_least, mix
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, mix
 from mmtl_jax.sharing.gate import Gate
 
 
-class MMoE(nn.Module):
+class MMoE(CheckedModule):
     """Multi-gate mixture of experts: z_t = sum_k softmax(W_t x)_k f_k(x) (Ma et al., KDD 2018).
 
     The gate sees x as the mean of the real tokens. With one expert there is no gate, and the scheme is `Hard` with a
@@ -29,12 +30,7 @@ class MMoE(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's mixture.
-
-        Raises:
-          ValueError: no expert, or no layer.
-        """
-        check_at_least(self, num_experts=1, depth=1)
+        """Returns each task's mixture."""
         experts = [
             Branch(self.width, self.depth, self.dropout_rate, name=f'expert_{index}')(features, train=train)
             for index in range(self.num_experts)

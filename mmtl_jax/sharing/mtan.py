@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import conv_kernel, fill_masked
-from mmtl_jax.sharing.branch import Layers, check_at_least
+from mmtl_jax.nn import CheckedModule, conv_kernel, fill_masked
+from mmtl_jax.sharing.branch import Layers
 
 
-class MTAN(nn.Module):
+class MTAN(CheckedModule):
     """Tasks select from one network by attention masks, stage by stage (Liu et al. 2019, 1803.10704, section 3).
 
     For stage s of the network, with output p_s, and task t
@@ -37,12 +37,7 @@ class MTAN(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features: the masked maps and the masked output of the last layer.
-
-        Raises:
-          ValueError: no layer on the tokens.
-        """
-        check_at_least(self, depth=1)
+        """Returns each task's Features: the masked maps and the masked output of the last layer."""
         stages, stream = list(features.maps), fill_masked(features.tokens, features.mask)
         for layer in range(self.depth):
             stream = Layers(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')(stream, train=train)

@@ -3,10 +3,11 @@
 import flax.linen as nn
 
 from mmtl_jax.core.types import Features
-from mmtl_jax.sharing.branch import Branch, check_at_least
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch
 
 
-class Split(nn.Module):
+class Split(CheckedModule):
     """One network per task: each task has an MLP of its own and shares nothing above the fusion.
 
     The parameters of a task are at `<task>`.
@@ -25,8 +26,7 @@ class Split(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features; a `ValueError` without a layer."""
-        check_at_least(self, depth=1)
+        """Returns each task's Features."""
         return {
             task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
             for task in self.tasks

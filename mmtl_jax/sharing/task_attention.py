@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.sharing.branch import Branch, across_tasks, check_at_least
+from mmtl_jax.nn import CheckedModule
+from mmtl_jax.sharing.branch import Branch, across_tasks
 
 
-class TaskAttention(nn.Module):
+class TaskAttention(CheckedModule):
     """Each task attends to the features of the others, at the same token or cell.
 
     With h_t the output of task t's own network, at every position and for every attention head
@@ -39,8 +40,7 @@ class TaskAttention(nn.Module):
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
-        """Returns each task's Features with what it took from the others; a `ValueError` without layer or head."""
-        check_at_least(self, depth=1, num_heads=1)
+        """Returns each task's Features with what it took from the others."""
         outputs = {
             task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
             for task in self.tasks
