@@ -2,17 +2,20 @@
 
 import contextlib
 import errno
+import io
 import json
 import math
 import os
 import pathlib
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 Path = str | os.PathLike[str]
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def plain(value: Any) -> Any:
@@ -90,6 +93,19 @@ def _umask() -> int:
 def write_json_atomic(path: Path, value: Any) -> None:
     """Writes `plain(value)` as indented JSON to `path`, whole or not at all."""
     write_bytes_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False) + '\n')
+
+
+def array_of(content: bytes) -> np.ndarray:
+    """Returns the array of a `.npy` file by what is in it; unlike `np.load`, from any number of threads.
+
+    numpy reads the head of the file by `ast.literal_eval`, which fails now and then with a `SystemError` when a garbage
+    collection lets another thread into it (python/cpython#106905).
+
+    Raises:
+      ValueError: the content is something else, or cut off.
+    """
+    with _ONE_AT_A_TIME:
+        return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def read_json(path: Path) -> Any:

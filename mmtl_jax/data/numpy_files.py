@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mmtl_jax.core.files import array_of
 from mmtl_jax.data.sources import SequenceSource
 from mmtl_jax.data.transforms.base import Example
 
@@ -64,7 +65,7 @@ class ArrayFolder:
 
     def __getitem__(self, index: int) -> Example:
         number = self.numbers[index]
-        example = {key: np.load(self.root / name / f'{number}.npy') for key, name in self.keys.items()}
+        example = {key: array_of((self.root / name / f'{number}.npy').read_bytes()) for key, name in self.keys.items()}
         for key in self.pictures:
             example[key] = _to_bytes(example[key], self.root / self.keys[key] / f'{number}.npy')
         return {'id': f'{self.root.name}/{number}', **example}

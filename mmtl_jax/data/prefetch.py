@@ -2,6 +2,7 @@
 
 import collections
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -39,21 +40,27 @@ def prefetch_to_device(iterator: Any, sharding: jax.sharding.Sharding, *, size: 
 
 
 class DeviceIterator(Iterator):
-    """Made by `prefetch_to_device`; its position is that of the next item for the consumer, not of what was read."""
+    """Made by `prefetch_to_device`; its position is that of the next item for the consumer, not of what was read.
+
+    A thread reads and moves the items, so that the consumer waits for none that is there already.
+    """
 
     def __init__(self, iterator: Any, sharding: jax.sharding.Sharding, size: int):
         self._source = iterator
         self._iterator = iter(iterator)
         self._sharding = sharding
         self._size = size
-        self._ahead: collections.deque = collections.deque()
+        self._reader = _one_thread()
+        self._ahead: collections.deque[Future] = collections.deque()
         self._state: Any = None
 
     def __next__(self) -> Any:
-        self._fill(self._size + 1)
-        if not self._ahead:
-            raise StopIteration
-        item, self._state = self._ahead.popleft()
+        if self._state is None and self._has_state:
+            self._state = self._source.get_state()
+        while len(self._ahead) <= self._size:
+            self._ahead.append(self._reader.submit(self._read))
+        # What the reading raised, the end of the items among it, is raised here.
+        item, self._state = self._ahead.popleft().result()
         return item
 
     def get_state(self) -> Any:
@@ -62,29 +69,31 @@ class DeviceIterator(Iterator):
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continues at a position that `get_state` gave; what was read ahead is dropped."""
-        self._ahead.clear()
+        self._drop()
         self._source.set_state(state)
         self._state = state
 
     def close(self) -> None:
         """Drops what was read ahead and closes the source."""
-        self._ahead.clear()
+        self._drop()
         for opened in (self._iterator, self._source):
             if hasattr(opened, 'close'):
                 opened.close()
 
-    def _fill(self, count: int) -> None:
-        """Reads until `count` items wait."""
-        has_state = hasattr(self._source, 'get_state')
-        if self._state is None and has_state:
-            self._state = self._source.get_state()
-        while len(self._ahead) < count:
-            try:
-                item = next(self._iterator)
-            except StopIteration:
-                return
-            moved = self._move(item)
-            self._ahead.append((moved, self._source.get_state() if has_state else None))
+    @property
+    def _has_state(self) -> bool:
+        return hasattr(self._source, 'get_state')
+
+    def _drop(self) -> None:
+        """Waits until nothing is read any more, and forgets what was."""
+        self._reader.shutdown(cancel_futures=True)
+        self._reader = _one_thread()
+        self._ahead.clear()
+
+    def _read(self) -> tuple[Any, Any]:
+        """Returns the next item, on the device, and the position behind it."""
+        moved = self._move(next(self._iterator))
+        return moved, self._source.get_state() if self._has_state else None
 
     def _move(self, item: Any) -> Any:
         """Returns an item with its batches on the device."""
@@ -93,3 +102,8 @@ class DeviceIterator(Iterator):
         if isinstance(item, tuple):
             return tuple(to_device(part, self._sharding) if isinstance(part, Batch) else part for part in item)
         return item
+
+
+def _one_thread() -> ThreadPoolExecutor:
+    """Returns what does one thing after the other; its thread starts with the first."""
+    return ThreadPoolExecutor(1, thread_name_prefix='prefetch')

@@ -16,7 +16,7 @@ import numpy as np
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 from array_record.python.array_record_module import ArrayRecordWriter
 
-from mmtl_jax.core.files import explain_full_disk, read_json, write_json_atomic
+from mmtl_jax.core.files import array_of, explain_full_disk, read_json, write_json_atomic
 from mmtl_jax.data.sources import Source, TfdsSource
 from mmtl_jax.data.transforms.base import Example
 
@@ -55,7 +55,7 @@ class SideTable:
     def __getitem__(self, row: int) -> np.ndarray | None:
         """Returns the array of a row, None where its input is missing."""
         number = int(self._rows[row])
-        return None if number < 0 else np.load(io.BytesIO(self._values[number]), allow_pickle=False)
+        return None if number < 0 else array_of(self._values[number])
 
 
 def write_side_table(

@@ -1,11 +1,15 @@
 """Files are whole or absent, JSON is valid, and a full disk is told in one sentence."""
 
+import concurrent.futures
 import errno
+import gc
+import io
 import json
 import math
 import os
 import pathlib
 import stat
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +89,35 @@ def _fails(number):
         raise OSError(number, os.strerror(number))
 
     return fail
+
+
+class Garbage:
+    """What only a garbage collection removes, which takes a moment in which another thread may go on."""
+
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        for _ in range(200):
+            pass
+
+
+def test_arrays_are_read_in_several_threads_while_garbage_is_collected():
+    buffer, values = io.BytesIO(), np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.save(buffer, values)
+
+    def read(_):
+        Garbage()
+        return files.array_of(buffer.getvalue())
+
+    # With numpy's own function this fails within some 600 of the 4,000.
+    thresholds, interval = gc.get_threshold(), sys.getswitchinterval()
+    gc.set_threshold(5)
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(read, range(4000)))
+    finally:
+        gc.set_threshold(*thresholds)
+        sys.setswitchinterval(interval)
+    assert all(np.array_equal(array, values) for array in found)

@@ -1,5 +1,7 @@
 """Batches on the device: sharding, and the position of the consumer rather than of the reader."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -62,6 +64,47 @@ def test_evaluation_keeps_row_indices_on_the_host_and_ends(prepared, sharding):
         assert isinstance(batch.real, jax.Array)
         np.testing.assert_array_equal(rows, expected_rows)
         equal(batch, expected)
+
+
+class Slow:
+    """Three batches of numbers, the next of which waits for `may_go`."""
+
+    def __init__(self):
+        self.may_go, self.read = threading.Semaphore(0), 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        assert self.may_go.acquire(timeout=60)
+        if self.read == 3:
+            raise StopIteration
+        self.read += 1
+        return self.read
+
+
+def test_the_consumer_waits_for_no_item_that_is_there_already(sharding):
+    source = Slow()
+    ahead = data.prefetch_to_device(source, sharding, size=2)
+    source.may_go.release(2)
+    assert next(ahead) == 1
+    # The third is not ready, and the second is not kept back for it.
+    assert next(ahead) == 2
+    source.may_go.release(4)
+    assert list(ahead) == [3]
+    ahead.close()
+
+
+def test_what_goes_wrong_while_reading_is_told_at_its_place(sharding):
+    def numbers():
+        yield 1
+        raise OSError('the file ends too early')
+
+    ahead = data.prefetch_to_device(numbers(), sharding)
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match='ends too early'):
+        next(ahead)
+    ahead.close()
 
 
 def test_size_is_checked(prepared, sharding):
