@@ -1,5 +1,6 @@
 """Audio encoders: a Ragged of log-mel frames `[B, T, mels]`, or of a waveform `[B, L]`, to a token per few frames."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,7 @@ class AudioCNN(CheckedModule):
       dropout_rate: dropout in every residual branch.
       global_context: whether, half way up, every token hears of the whole clip (after Han et al. 2020, 2005.03191).
       front_end: for waveforms, the arguments of `nn.LogMel` ({} for its defaults); None when frames come in.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
@@ -43,28 +45,36 @@ class AudioCNN(CheckedModule):
     dropout_rate: float = 0.0
     global_context: bool = True
     front_end: FrontEnd | None = None
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, audio: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per `stack` frames."""
         x, mask = tokens_from(audio, self.stack, self.front_end)
-        x = nn.LayerNorm()(nn.Dense(self.width)(x))
+        x = nn.LayerNorm(dtype=self.dtype)(nn.Dense(self.width, dtype=self.dtype)(x))
         for layer in range(self.depth):
             if self.global_context and layer == self.depth // 2:
-                x = GlobalContext()(x, mask)
-            x = ResidualConv(self.kernel_size, self.dropout_rate)(x, mask, train=train)
+                x = GlobalContext(self.dtype)(x, mask)
+            x = ResidualConv(self.kernel_size, self.dropout_rate, self.dtype)(x, mask, train=train)
         return Features(tokens=fill_masked(nn.LayerNorm()(x), mask), mask=mask)
 
 
 class GlobalContext(nn.Module):
-    """Adds to every token a function of the mean over the clip, which tells who speaks and in which language."""
+    """Adds to every token a function of the mean over the clip, which tells who speaks and in which language.
+
+    Attributes:
+      dtype: of the arithmetic.
+    """
+
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, mask: Array) -> Array:
         """Returns `[B, T, D]` for `x` `[B, T, D]` and `mask` `[B, T]`."""
         width = x.shape[-1]
-        context = nn.gelu(nn.Dense(width)(masked_mean(nn.LayerNorm()(x), mask)))
-        return x + nn.Dense(width)(context)[:, None]
+        mean = masked_mean(nn.LayerNorm(dtype=self.dtype)(x), mask)
+        context = nn.gelu(nn.Dense(width, dtype=self.dtype)(mean))
+        return x + nn.Dense(width, dtype=self.dtype)(context)[:, None]
 
 
 class AudioLSTM(CheckedModule):
@@ -77,6 +87,7 @@ class AudioLSTM(CheckedModule):
       stack: consecutive frames joined into one token.
       dropout_rate: dropout after each layer.
       front_end: as in `AudioCNN`.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
@@ -85,16 +96,17 @@ class AudioLSTM(CheckedModule):
     stack: int = 4
     dropout_rate: float = 0.0
     front_end: FrontEnd | None = None
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, audio: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per `stack` frames."""
         x, mask = tokens_from(audio, self.stack, self.front_end)
-        x = nn.LayerNorm()(nn.Dense(self.width)(x))
+        x = nn.LayerNorm(dtype=self.dtype)(nn.Dense(self.width, dtype=self.dtype)(x))
         for _ in range(self.depth):
-            x = LSTM(self.width, self.bidirectional)(x, mask)
+            x = LSTM(self.width, self.bidirectional, self.dtype)(x, mask)
             x = channel_dropout(self.dropout_rate, train=train)(x)
-        return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width)(x)), mask), mask=mask)
+        return Features(tokens=fill_masked(nn.LayerNorm()(nn.Dense(self.width, dtype=self.dtype)(x)), mask), mask=mask)
 
 
 class ConformerBlock(nn.Module):
@@ -108,37 +120,40 @@ class ConformerBlock(nn.Module):
       kernel_size: tokens that the depthwise convolution sees.
       expansion: hidden width of the feed-forward layers over the input's.
       dropout_rate: dropout in every branch and on the attention weights.
+      dtype: of the arithmetic.
     """
 
     num_heads: int = 4
     kernel_size: int = 15
     expansion: int = 4
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, *, train: bool) -> Array:
         """Returns `[B, T, D]` for `x` `[B, T, D]` and `mask` `[B, T]`."""
+        norm = functools.partial(nn.LayerNorm, dtype=self.dtype)
 
         def dropout(branch: Array) -> Array:
             return channel_dropout(self.dropout_rate, train=train)(branch)
 
         def feed_forward(x: Array) -> Array:
-            return FeedForward(self.expansion, self.dropout_rate)(nn.LayerNorm()(x), train=train)
+            return FeedForward(self.expansion, self.dropout_rate, self.dtype)(norm()(x), train=train)
 
         x = fill_masked(x, mask)
         x = x + 0.5 * feed_forward(x)
-        attention = SelfAttention(self.num_heads, self.dropout_rate, rotary=True)
-        x = x + dropout(attention(nn.LayerNorm()(x), mask, train=train))
-        x = x + dropout(self.convolve(nn.LayerNorm()(x), mask))
+        attention = SelfAttention(self.num_heads, self.dropout_rate, rotary=True, dtype=self.dtype)
+        x = x + dropout(attention(norm()(x), mask, train=train))
+        x = x + dropout(self.convolve(norm()(x), mask))
         x = x + 0.5 * feed_forward(x)
         return nn.LayerNorm()(x)
 
     def convolve(self, x: Array, mask: Array) -> Array:
         """Returns the branch of figure 2 in the paper, without its first norm and its dropout."""
         width = x.shape[-1]
-        x = nn.glu(nn.Dense(2 * width)(x))
-        x = nn.LayerNorm()(DepthwiseConv(self.kernel_size)(x, mask))
-        return nn.Dense(width)(nn.swish(x))
+        x = nn.glu(nn.Dense(2 * width, dtype=self.dtype)(x))
+        x = nn.LayerNorm(dtype=self.dtype)(DepthwiseConv(self.kernel_size, self.dtype)(x, mask))
+        return nn.Dense(width, dtype=self.dtype)(nn.swish(x))
 
 
 class AudioConformer(CheckedModule):
@@ -153,6 +168,7 @@ class AudioConformer(CheckedModule):
       stack: consecutive frames joined into one token.
       dropout_rate: dropout in every branch.
       front_end: as in `AudioCNN`.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
@@ -163,17 +179,16 @@ class AudioConformer(CheckedModule):
     stack: int = 4
     dropout_rate: float = 0.0
     front_end: FrontEnd | None = None
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, audio: Ragged, *, train: bool) -> Features:
         """Returns Features with a token per `stack` frames."""
         x, mask = tokens_from(audio, self.stack, self.front_end)
-        x = channel_dropout(self.dropout_rate, train=train)(nn.Dense(self.width)(x))
+        x = channel_dropout(self.dropout_rate, train=train)(nn.Dense(self.width, dtype=self.dtype)(x))
         for _ in range(self.depth):
-            block = ConformerBlock(self.num_heads, self.kernel_size, self.expansion, self.dropout_rate)
+            block = ConformerBlock(self.num_heads, self.kernel_size, self.expansion, self.dropout_rate, self.dtype)
             x = block(x, mask, train=train)
-        # Each block ends with a LayerNorm already; a depth of 0 does not.
-        x = x if self.depth else nn.LayerNorm()(x)
         return Features(tokens=fill_masked(x, mask), mask=mask)
 
 

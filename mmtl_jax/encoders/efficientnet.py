@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import conv, project, standardise
@@ -39,6 +40,7 @@ class EfficientNetLite0(CheckedModule):
       dropout_rate: dropout before the last projection.
       mean: of the pixels of each channel, subtracted.
       deviation: of the pixels of each channel, divided by.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int | None
@@ -50,24 +52,25 @@ class EfficientNetLite0(CheckedModule):
     dropout_rate: float = 0.0
     mean: tuple[float, ...] = (127 / 255,)
     deviation: tuple[float, ...] = (128 / 255,)
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
         """Returns Features with the maps before each halving, and the last: a half to a 32nd of the image's sides."""
-        x = conv(self.stem_width, 3, 2, name='stem_conv')(standardise(images, self.mean, self.deviation))
-        x = nn.relu6(normalise(x, self.norm, train=train, name='stem_norm', **STATISTICS))
+        x = standardise(images, self.mean, self.deviation)
+        x = conv(self.stem_width, 3, 2, dtype=self.dtype, name='stem_conv')(x)
+        x = nn.relu6(normalise(x, self.norm, train=train, dtype=self.dtype, name='stem_norm', **STATISTICS))
         maps, number = [], 0
         for blocks, size, first_stride, expansion, channels in self.stages:
             if first_stride > 1:
                 maps.append(x)
             for i in range(blocks):
                 number += 1
-                block = InvertedResidual(
-                    channels, size, first_stride if i == 0 else 1, expansion, self.norm, name=f'block{number}'
-                )
-                x = block(x, train=train)
-        x = conv(self.head_width, 1, name='head_conv')(x)
-        x = nn.relu6(normalise(x, self.norm, train=train, name='head_norm', **STATISTICS))
+                stride = first_stride if i == 0 else 1
+                options = {'norm': self.norm, 'dtype': self.dtype, 'name': f'block{number}'}
+                x = InvertedResidual(channels, size, stride, expansion, **options)(x, train=train)
+        x = conv(self.head_width, 1, dtype=self.dtype, name='head_conv')(x)
+        x = nn.relu6(normalise(x, self.norm, train=train, dtype=self.dtype, name='head_norm', **STATISTICS))
         return project(self, (*maps, x), train=train, names=PROJECTION)
 
 
@@ -80,6 +83,7 @@ class InvertedResidual(nn.Module):
       stride: of the depthwise convolution.
       expansion: channels in between over those of the input; 1 leaves out the widening.
       norm: see `ResNet`.
+      dtype: of the arithmetic.
     """
 
     channels: int
@@ -87,18 +91,19 @@ class InvertedResidual(nn.Module):
     stride: int
     expansion: int
     norm: str
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns `[B, ceil(H / stride), ceil(W / stride), channels]`; the input is added where the shape allows."""
-        options = {'train': train, **STATISTICS}
+        options = {'train': train, 'dtype': self.dtype, **STATISTICS}
         branch = x
         if self.expansion > 1:
-            branch = conv(x.shape[-1] * self.expansion, 1, name='expand_conv')(x)
+            branch = conv(x.shape[-1] * self.expansion, 1, dtype=self.dtype, name='expand_conv')(x)
             branch = nn.relu6(normalise(branch, self.norm, name='expand_norm', **options))
-        branch = Depthwise(self.size, self.stride, name='depthwise_conv')(branch)
+        branch = Depthwise(self.size, self.stride, self.dtype, name='depthwise_conv')(branch)
         branch = nn.relu6(normalise(branch, self.norm, name='depthwise_norm', **options))
-        branch = conv(self.channels, 1, name='project_conv')(branch)
+        branch = conv(self.channels, 1, dtype=self.dtype, name='project_conv')(branch)
         branch = normalise(branch, self.norm, name='project_norm', **options)
         return x + branch if self.stride == 1 and x.shape == branch.shape else branch
 
@@ -109,15 +114,18 @@ class Depthwise(nn.Module):
     Attributes:
       size: side of the kernel.
       stride: of both sides.
+      dtype: of the arithmetic.
     """
 
     size: int
     stride: int = 1
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns `[B, ceil(H / stride), ceil(W / stride), C]`."""
         kernel = self.param('kernel', conv_kernel, (self.size, self.size, 1, x.shape[-1]))
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         ends, padding = [], [(0, 0)]
         for side in x.shape[1:3]:
             # From the first pixel that a kernel's corner sees to the last.

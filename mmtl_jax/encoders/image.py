@@ -1,5 +1,6 @@
 """Image encoders: `[B, H, W, 3]` in [0, 1] to Features with spatial maps."""
 
+import functools
 import math
 
 import flax.linen as nn
@@ -23,6 +24,7 @@ class ImageCNN(CheckedModule):
         step three times as fast as 1 for 64 x 64 pixels.
       pooling: 'mean' or 'mean_max' over space gives one token, 'none' a token per cell of the last map, row by row.
       dropout_rate: dropout before the last projection.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
@@ -30,6 +32,7 @@ class ImageCNN(CheckedModule):
     patch: int = 2
     pooling: str = 'mean_max'
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
@@ -37,28 +40,36 @@ class ImageCNN(CheckedModule):
         x = fold(standardise(images), self.patch)
         maps = []
         for channels in self.stage_widths or doubling_widths(self.width):
-            x = conv(channels)(x)
-            x = max_pool(nn.relu(group_norm(channels)(x)))
+            x = conv(channels, dtype=self.dtype)(x)
+            x = max_pool(nn.relu(group_norm(channels, dtype=self.dtype)(x)))
             maps.append(x)
         return project(self, tuple(maps), train=train)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2015, 1512.03385), with GroupNorm instead of BatchNorm."""
+    """Two 3x3 convolutions and a shortcut (He et al. 2015, 1512.03385), with GroupNorm instead of BatchNorm.
+
+    Attributes:
+      channels: of both convolutions.
+      stride: of the first convolution.
+      dtype: of the arithmetic.
+    """
 
     channels: int
     stride: int = 1
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns `[B, H / stride, W / stride, channels]`."""
-        branch = conv(self.channels, stride=self.stride)(x)
-        branch = nn.relu(group_norm(self.channels)(branch))
-        branch = conv(self.channels)(branch)
+        norm = functools.partial(group_norm, self.channels, dtype=self.dtype)
+        branch = conv(self.channels, stride=self.stride, dtype=self.dtype)(x)
+        branch = nn.relu(norm()(branch))
+        branch = conv(self.channels, dtype=self.dtype)(branch)
         # A small last scale makes the block start near its shortcut (1706.02677, section 5.1; zero there).
-        branch = group_norm(self.channels, scale_init=nn.initializers.constant(0.2))(branch)
+        branch = norm(scale_init=nn.initializers.constant(0.2))(branch)
         if x.shape != branch.shape:
-            x = group_norm(self.channels)(conv(self.channels, size=1, stride=self.stride)(x))
+            x = norm()(conv(self.channels, size=1, stride=self.stride, dtype=self.dtype)(x))
         return nn.relu(x + branch)
 
 
@@ -73,6 +84,7 @@ class ImageResNet(CheckedModule):
         step three times as fast as 1 for 64 x 64 pixels.
       pooling: 'mean' or 'mean_max' over space gives one token, 'none' a token per cell of the last map, row by row.
       dropout_rate: dropout before the last projection.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
@@ -81,6 +93,7 @@ class ImageResNet(CheckedModule):
     patch: int = 2
     pooling: str = 'mean_max'
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
@@ -91,12 +104,12 @@ class ImageResNet(CheckedModule):
                 f'ImageResNet: {len(widths)} stage_widths {tuple(widths)} for {len(self.stage_sizes)} stage_sizes '
                 f'{tuple(self.stage_sizes)}; give one width per stage.'
             )
-        x = conv(widths[0])(fold(standardise(images), self.patch))
-        x = nn.relu(group_norm(widths[0])(x))
+        x = conv(widths[0], dtype=self.dtype)(fold(standardise(images), self.patch))
+        x = nn.relu(group_norm(widths[0], dtype=self.dtype)(x))
         maps = []
         for blocks, channels in zip(self.stage_sizes, widths, strict=True):
             for block in range(blocks):
-                x = BasicBlock(channels, stride=2 if block == 0 else 1)(x)
+                x = BasicBlock(channels, stride=2 if block == 0 else 1, dtype=self.dtype)(x)
             maps.append(x)
         return project(self, tuple(maps), train=train)
 
@@ -109,7 +122,7 @@ def project(
     names: tuple[str | None, str | None] = (None, None),
     pooling: str | None = None,
 ) -> Features:
-    """Returns the last map as tokens of the encoder's width; called inside the encoder's compact method.
+    """Returns the last map as tokens of the encoder's width, in float32; called inside the encoder's compact method.
 
     Args:
       encoder: has the fields `width`, `pooling` and `dropout_rate`. Where the width is None, the tokens are the last
@@ -125,6 +138,7 @@ def project(
     choices, pooling = (*POOLINGS, 'none'), pooling or encoder.pooling
     if pooling not in choices:
         raise ValueError(f'{type(encoder).__name__}: pooling must be one of {choices}, got {pooling!r}.')
+    maps = tuple(level.astype(jnp.float32) for level in maps)
     batch, height, width, channels = maps[-1].shape
     tokens = maps[-1].reshape(batch, height * width, channels)
     if pooling != 'none':

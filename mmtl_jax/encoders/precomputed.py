@@ -15,12 +15,14 @@ class Precomputed(CheckedModule):
       depth: hidden layers before the projection.
       input_dropout_rate: dropout on the normalised features.
       dropout_rate: dropout after each hidden layer, and on what is handed on.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
     depth: int = 0
     input_dropout_rate: float = 0.0
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Array | Ragged, *, train: bool) -> Features:
@@ -40,7 +42,7 @@ class Precomputed(CheckedModule):
         mask = features.mask if isinstance(features, Ragged) else jnp.ones(x.shape[:2], bool)
         x = nn.LayerNorm()(fill_masked(x, mask))
         x = nn.Dropout(self.input_dropout_rate, deterministic=not train)(x)
-        x = MLP(self.width, self.depth, self.dropout_rate)(x, train=train)
-        x = nn.LayerNorm()(nn.Dense(self.width)(x))
+        x = MLP(self.width, self.depth, self.dropout_rate, self.dtype)(x, train=train)
+        x = nn.LayerNorm()(nn.Dense(self.width, dtype=self.dtype)(x))
         x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return Features(tokens=fill_masked(x, mask), mask=mask)

@@ -3,6 +3,7 @@
 import math
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.encoders.image import conv, project, standardise
@@ -39,6 +40,7 @@ class ResNet(CheckedModule):
       dropout_rate: dropout before the last projection.
       mean: of the pixels of each channel, subtracted; that of ImageNet by default.
       deviation: of the pixels of each channel, divided by.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int | None
@@ -50,6 +52,7 @@ class ResNet(CheckedModule):
     dropout_rate: float = 0.0
     mean: tuple[float, ...] = IMAGENET_MEAN
     deviation: tuple[float, ...] = IMAGENET_DEVIATION
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
@@ -62,15 +65,15 @@ class ResNet(CheckedModule):
             raise ValueError(f'ResNet: depth must be one of {tuple(STAGE_SIZES)}, got {self.depth}.')
         block = Bottleneck if self.depth >= FIRST_BOTTLENECK else Basic
         x = standardise(images, self.mean, self.deviation)
-        x = conv(self.base_width, 7, 2, padding=3, name='stem_conv')(x)
-        x = nn.relu(normalise(x, self.norm, train=train, name='stem_norm'))
+        x = conv(self.base_width, 7, 2, padding=3, dtype=self.dtype, name='stem_conv')(x)
+        x = nn.relu(normalise(x, self.norm, train=train, dtype=self.dtype, name='stem_norm'))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         maps = []
         for stage, blocks in enumerate(self.stage_sizes or STAGE_SIZES[self.depth]):
             for i in range(blocks):
                 stride = 2 if i == 0 and stage > 0 else 1
                 name = f'stage{stage + 1}_block{i + 1}'
-                x = block(self.base_width << stage, stride, self.norm, name=name)(x, train=train)
+                x = block(self.base_width << stage, stride, self.norm, self.dtype, name=name)(x, train=train)
             maps.append(x)
         return project(self, tuple(maps), train=train, names=PROJECTION)
 
@@ -82,20 +85,22 @@ class Basic(nn.Module):
       channels: of both convolutions.
       stride: of the first convolution.
       norm: see `ResNet`.
+      dtype: of the arithmetic.
     """
 
     channels: int
     stride: int
     norm: str
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns `[B, H / stride, W / stride, channels]`."""
-        branch = conv(self.channels, 3, self.stride, padding=1, name='conv1')(x)
-        branch = nn.relu(normalise(branch, self.norm, train=train, name='norm1'))
-        branch = conv(self.channels, 3, padding=1, name='conv2')(branch)
-        branch = normalise(branch, self.norm, train=train, name='norm2')
-        return nn.relu(branch + shortcut(x, self.channels, self.stride, self.norm, train=train))
+        branch = conv(self.channels, 3, self.stride, padding=1, dtype=self.dtype, name='conv1')(x)
+        branch = nn.relu(normalise(branch, self.norm, train=train, dtype=self.dtype, name='norm1'))
+        branch = conv(self.channels, 3, padding=1, dtype=self.dtype, name='conv2')(branch)
+        branch = normalise(branch, self.norm, train=train, dtype=self.dtype, name='norm2')
+        return nn.relu(branch + shortcut(x, self.channels, self.stride, self.norm, train=train, dtype=self.dtype))
 
 
 class Bottleneck(nn.Module):
@@ -105,33 +110,45 @@ class Bottleneck(nn.Module):
       channels: of the first two convolutions.
       stride: of the 3x3 convolution.
       norm: see `ResNet`.
+      dtype: of the arithmetic.
     """
 
     channels: int
     stride: int
     norm: str
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns `[B, H / stride, W / stride, 4 * channels]`."""
-        branch = conv(self.channels, 1, name='conv1')(x)
-        branch = nn.relu(normalise(branch, self.norm, train=train, name='norm1'))
-        branch = conv(self.channels, 3, self.stride, padding=1, name='conv2')(branch)
-        branch = nn.relu(normalise(branch, self.norm, train=train, name='norm2'))
-        branch = conv(EXPANSION * self.channels, 1, name='conv3')(branch)
-        branch = normalise(branch, self.norm, train=train, name='norm3')
-        return nn.relu(branch + shortcut(x, EXPANSION * self.channels, self.stride, self.norm, train=train))
+        branch = conv(self.channels, 1, dtype=self.dtype, name='conv1')(x)
+        branch = nn.relu(normalise(branch, self.norm, train=train, dtype=self.dtype, name='norm1'))
+        branch = conv(self.channels, 3, self.stride, padding=1, dtype=self.dtype, name='conv2')(branch)
+        branch = nn.relu(normalise(branch, self.norm, train=train, dtype=self.dtype, name='norm2'))
+        branch = conv(EXPANSION * self.channels, 1, dtype=self.dtype, name='conv3')(branch)
+        branch = normalise(branch, self.norm, train=train, dtype=self.dtype, name='norm3')
+        channels = EXPANSION * self.channels
+        return nn.relu(branch + shortcut(x, channels, self.stride, self.norm, train=train, dtype=self.dtype))
 
 
-def shortcut(x: Array, channels: int, stride: int, norm: str, *, train: bool) -> Array:
+def shortcut(x: Array, channels: int, stride: int, norm: str, *, train: bool, dtype: jnp.dtype | None = None) -> Array:
     """Returns `x`, through a 1x1 convolution where its shape changes; called inside a block's compact method."""
     if stride == 1 and x.shape[-1] == channels:
         return x
-    x = conv(channels, 1, stride, name='shortcut_conv')(x)
-    return normalise(x, norm, train=train, name='shortcut_norm')
+    x = conv(channels, 1, stride, dtype=dtype, name='shortcut_conv')(x)
+    return normalise(x, norm, train=train, dtype=dtype, name='shortcut_norm')
 
 
-def normalise(x: Array, norm: str, *, train: bool, name: str, momentum: float = 0.9, epsilon: float = 1e-5) -> Array:
+def normalise(
+    x: Array,
+    norm: str,
+    *,
+    train: bool,
+    name: str,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+    dtype: jnp.dtype | None = None,
+) -> Array:
     """Returns `x` `[..., C]` normalised; called inside a compact method, where the layer takes the `name`.
 
     Args:
@@ -142,6 +159,7 @@ def normalise(x: Array, norm: str, *, train: bool, name: str, momentum: float = 
       momentum: share of the running statistics that stays in a step; PyTorch counts the share that goes. The variance
         that is kept is that of the batch divided by its size; PyTorch divides by one less.
       epsilon: added to the variance.
+      dtype: of the result; mean and variance are taken in float32.
 
     Raises:
       ValueError: an unknown norm.
@@ -151,7 +169,7 @@ def normalise(x: Array, norm: str, *, train: bool, name: str, momentum: float = 
     # The fast variance, E[x^2] - E[x]^2, loses the digits that the mean has in common with the values.
     if norm == 'group':
         groups = math.gcd(x.shape[-1], 32)
-        return nn.GroupNorm(groups, epsilon=epsilon, use_fast_variance=False, name=name)(x)
+        return nn.GroupNorm(groups, epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)(x)
     running = norm == 'frozen' or not train
-    layer = nn.BatchNorm(momentum=momentum, epsilon=epsilon, use_fast_variance=False, name=name)
+    layer = nn.BatchNorm(momentum=momentum, epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
     return layer(x, use_running_average=running)

@@ -14,11 +14,13 @@ class TabularMLP(CheckedModule):
       width: feature size D.
       depth: hidden layers.
       dropout_rate: dropout after each hidden layer.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int
     depth: int = 2
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, table: Array, *, train: bool) -> Features:
@@ -33,6 +35,6 @@ class TabularMLP(CheckedModule):
         learned = self.param('missing', nn.initializers.zeros, (table.shape[1],))
         cells = jnp.where(missing, learned[None], table)
         x = jnp.concatenate([cells, missing.astype(cells.dtype)], axis=-1)
-        x = MLP(self.width, self.depth, self.dropout_rate)(x, train=train)
-        tokens = nn.LayerNorm()(nn.Dense(self.width)(x))[:, None]
+        x = MLP(self.width, self.depth, self.dropout_rate, self.dtype)(x, train=train)
+        tokens = nn.LayerNorm()(nn.Dense(self.width, dtype=self.dtype)(x))[:, None]
         return Features(tokens=tokens, mask=jnp.ones(tokens.shape[:2], bool))

@@ -28,6 +28,7 @@ class VGG16(CheckedModule):
       dropout_rate: dropout before the last projection.
       mean: of the pixels of each channel, subtracted; that of ImageNet by default.
       deviation: of the pixels of each channel, divided by.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and features stay float32.
     """
 
     width: int | None
@@ -38,6 +39,7 @@ class VGG16(CheckedModule):
     dropout_rate: float = 0.0
     mean: tuple[float, ...] = IMAGENET_MEAN
     deviation: tuple[float, ...] = IMAGENET_DEVIATION
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, images: Array, *, train: bool) -> Features:
@@ -59,9 +61,9 @@ class VGG16(CheckedModule):
         for stage, (layers, channels) in enumerate(zip(self.stage_sizes, self.stage_widths, strict=True), start=1):
             for i in range(1, layers + 1):
                 name = f'stage{stage}_conv{i}'
-                x = nn.Conv(channels, (3, 3), kernel_init=he_kernel, name=name)(x)
+                x = nn.Conv(channels, (3, 3), kernel_init=he_kernel, dtype=self.dtype, name=name)(x)
                 if self.norm is not None:
-                    x = normalise(x, self.norm, train=train, name=f'stage{stage}_norm{i}')
+                    x = normalise(x, self.norm, train=train, dtype=self.dtype, name=f'stage{stage}_norm{i}')
                 x = nn.relu(x)
             x = nn.max_pool(x, (2, 2), (2, 2))
             maps.append(x)

@@ -27,11 +27,13 @@ class SelfAttention(nn.Module):
         width works with any number of heads.
       dropout_rate: dropout on the attention weights.
       rotary: whether queries and keys carry their relative position (Su et al. 2021, 2104.09864).
+      dtype: of the other arithmetic than the softmax, which is taken in float32.
     """
 
     num_heads: int = 4
     dropout_rate: float = 0.0
     rotary: bool = False
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array, *, train: bool) -> Array:
@@ -42,6 +44,8 @@ class SelfAttention(nn.Module):
             num_heads=self.num_heads,
             qkv_features=head_width * self.num_heads,
             out_features=width,
+            dtype=self.dtype,
+            force_fp32_for_softmax=True,
             dropout_rate=self.dropout_rate,
             deterministic=not train,
             attention_fn=rotary_attention if self.rotary else nn.dot_product_attention,

@@ -8,13 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 
 class CheckedModule(nn.Module):
     """A linen module that looks at its sizes and rates when it is made.
 
     A field of type `int` must be 1 or more; 0 or more if its default is 0, or where `least_sizes` says so. The items of
-    a tuple of them must be 1 or more. A `float` whose name ends in `_rate` is a probability below 1.
+    a tuple of them must be 1 or more. A `float` whose name ends in `_rate` is a probability below 1. A `dtype` is
+    one of floats, or its name.
 
     Raises:
       ValueError: a field is something else; class, field and value are named.
@@ -35,6 +37,8 @@ def _check(owner: type[CheckedModule], field: dataclasses.Field, value: Any):
     kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
     if float in kinds and field.name.endswith('_rate') and not 0 <= value < 1:
         raise ValueError(f'{owner.__name__}: {field.name} must be at least 0 and below 1, got {value}.')
+    if field.name == 'dtype' and not (value is None or _are_floats(value)):
+        raise ValueError(f"{owner.__name__}: dtype must be a type of floats, such as 'bfloat16', got {value!r}.")
     if isinstance(value, (tuple, list)):
         sizes, least = value if any(_are_sizes(kind) for kind in kinds) else (), 1
     else:
@@ -50,3 +54,10 @@ def _check(owner: type[CheckedModule], field: dataclasses.Field, value: Any):
 def _are_sizes(kind: Any) -> bool:
     """Returns whether a type is a tuple or a sequence of whole numbers."""
     return typing.get_origin(kind) in (tuple, Sequence) and typing.get_args(kind)[0] is int
+
+
+def _are_floats(dtype: Any) -> bool:
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False

@@ -14,17 +14,19 @@ class MLP(nn.Module):
       width: size of every layer.
       depth: number of layers; 0 hands the input on.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic.
     """
 
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns `[..., width]` for `x` `[..., D]`."""
         for _ in range(self.depth):
-            x = nn.gelu(nn.Dense(self.width)(x))
+            x = nn.gelu(nn.Dense(self.width, dtype=self.dtype)(x))
             x = nn.Dropout(self.dropout_rate, deterministic=not train)(x)
         return x
 

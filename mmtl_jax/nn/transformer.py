@@ -18,21 +18,24 @@ class TransformerBlock(nn.Module):
       rotary: whether attention knows the relative positions of the tokens.
       expansion: hidden width of the feed-forward layer over the input's.
       dropout_rate: dropout on attention weights and on both branches.
+      dtype: of the arithmetic.
     """
 
     num_heads: int = 4
     rotary: bool = False
     expansion: int = 4
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, tokens: Array, mask: Array, *, train: bool) -> Array:
         """Returns `[B, N, D]` for `tokens` `[B, N, D]` and `mask` `[B, N]`."""
         tokens = fill_masked(tokens, mask)
-        attention = SelfAttention(self.num_heads, self.dropout_rate, self.rotary)
-        attended = attention(nn.LayerNorm()(tokens), mask, train=train)
+        attention = SelfAttention(self.num_heads, self.dropout_rate, self.rotary, self.dtype)
+        attended = attention(nn.LayerNorm(dtype=self.dtype)(tokens), mask, train=train)
         tokens = tokens + channel_dropout(self.dropout_rate, train=train)(attended)
-        return tokens + FeedForward(self.expansion, self.dropout_rate)(nn.LayerNorm()(tokens), train=train)
+        feed_forward = FeedForward(self.expansion, self.dropout_rate, self.dtype)
+        return tokens + feed_forward(nn.LayerNorm(dtype=self.dtype)(tokens), train=train)
 
 
 class AttentionBlock(nn.Module):

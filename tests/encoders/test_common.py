@@ -96,6 +96,10 @@ WITHOUT_GRADIENT = (
 )
 
 
+# Those whose arithmetic in bfloat16 the quick tests run, one for each kind of layer; the slow ones run all.
+IN_BFLOAT16 = {'ImageCNN', 'ResNet', 'BagOfEmbeddings', 'TextTransformer', 'AudioCNN', 'AudioLSTM', 'TabularMLP'}
+
+
 def read_by(kind: str) -> jax.Array | Ragged:
     """Returns an input of the encoder's kind; row 2 of a Ragged is empty, row 1 of a table lacks every cell."""
     generator = np.random.default_rng(0)
@@ -294,6 +298,35 @@ def test_dropout_acts_in_training_only_by_its_own_rng(case):
     assert np.max(np.abs(first.tokens - plain.tokens)) > 1e-3
     np.testing.assert_array_equal(first.mask, plain.mask)
     assert all_finite((first, other))
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=() if name in IN_BFLOAT16 else pytest.mark.slow)
+        for name in CASES
+        if name.split(',')[0] != 'LoRA'
+    ],
+)
+def test_bfloat16_is_near_float32_and_features_and_gradients_stay_float32(name):
+    case = case_of(name)
+    encoder = case.encoder.clone(dtype='bfloat16')
+
+    def objective(variables):
+        features = encoder.apply(variables, case.inputs, train=False)
+        return jnp.sum(jnp.sin(jnp.where(features.mask[..., None], features.tokens, 0) + 0.1)), features
+
+    gradients, features = quick.jit(jax.grad(objective, has_aux=True))(case.variables)
+    exact = case.apply(case.inputs)
+    assert {leaf.dtype for leaf in jax.tree.leaves((gradients, features.tokens, features.maps))} == {
+        np.dtype('float32')
+    }
+    assert all_finite((gradients, features))
+    # bfloat16 has 8 bits, a relative 1/256 per operation on numbers around one; some LayerNorm of these narrow layers
+    # divides by little.
+    errors = np.abs(np.concatenate(real(features)) - np.concatenate(real(exact)))
+    assert 0 < np.median(errors) < 0.05, 'nothing is computed in bfloat16, or not what float32 gives'
+    assert np.mean(errors) < 0.1
 
 
 def test_train_has_no_default(case):

@@ -60,6 +60,14 @@ def test_the_items_of_a_tuple_of_sizes_are_looked_at_too(cls, field):
         make(cls, **{field.name: (4, 0)})
 
 
+@pytest.mark.parametrize('dtype', ['bfloat61', 'int8', 3])
+def test_a_dtype_is_one_of_floats(dtype):
+    with pytest.raises(
+        ValueError, match=f"ImageCNN: dtype must be a type of floats, such as 'bfloat16', got {dtype!r}"
+    ):
+        encoders.ImageCNN(width=4, dtype=dtype)
+
+
 def test_numbers_that_are_no_sizes_are_left_alone():
     assert fusion.MatrixFactorization(width=2, ridge=3.0).ridge == 3.0
     with pytest.raises(ValueError, match='ImageCNN: width must be a whole number, got True'):
