@@ -20,8 +20,10 @@ from experiments.runs import (
     Options,
     call,
     cell,
+    least_table,
     machines,
     run_experiment,
+    step_milliseconds,
     table,
     train_rows,
     train_run,
@@ -49,7 +51,7 @@ SCORES = {
     'category macro-F1': 'category/macro_f1',
     'attributes macro-F1': 'attributes/macro_f1',
 }
-COSTS = ('parameters', 'training, s')
+COSTS = ('parameters', 'ms a step', 'training, s')
 SPLIT = 'test'
 RETRAINED = 'trained on the rest'
 # A gain counts when it is more than so many standard deviations, the cost of an absence when it is more than this.
@@ -65,7 +67,7 @@ def config_of(row: str, modalities: str = ALL) -> str:
 def scores(run: pathlib.Path, split: str = SPLIT) -> dict[str, float]:
     """Returns what the table shows of a finished run."""
     values, used = read_json(run / 'summary.json')[split], read_json(run / RESOURCES)
-    costs = (sum(used['parameters'].values()), training_seconds(used))
+    costs = (sum(used['parameters'].values()), step_milliseconds(run), training_seconds(used))
     return {name: values[key] for name, key in SCORES.items()} | dict(zip(COSTS, costs, strict=True))
 
 
@@ -197,7 +199,7 @@ def scratch_part(options: Options, ranked: Sequence[str]) -> list[str]:
         f'`python -m mmtl_jax.train --config={SCRATCH_CONFIG}/<fusion> --config.training.num_steps={SCRATCH_STEPS} '
         '--config.seed=<seed>`.',
         table(found, [*SCORES]),
-        table(found, COSTS, digits=0),
+        least_table(found, COSTS),
     ]
 
 
@@ -218,9 +220,9 @@ def page(options: Options, ranked: Sequence[str]) -> str:
         *machines(run for finished in (*runs.values(), *without.values()) for run in finished),
         table(found, [*SCORES]),
         *gains(found),
-        table(found, COSTS, digits=0),
-        'Training times are of runs that shared their machine; [what they cost](../fusion.md#what-they-cost) compares '
-        'the fusions in turns in one process.',
+        least_table(found, COSTS),
+        'The least over the seeds, since other work on the machine only adds to it, and without compilation, evaluation '
+        'and checkpoints. [What they cost](../fusion.md#what-they-cost) compares the fusions in turns in one process.',
         f'## Every subset of the modalities: {best}',
         'The fusion with the highest accuracy on validation, as the config has it, with `python -m mmtl_jax.evaluate '
         f'--split={SPLIT} --modalities=all-subsets`:',

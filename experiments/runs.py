@@ -12,6 +12,7 @@ from absl import flags
 
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json
+from mmtl_jax.results import RESOURCES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,6 +130,22 @@ def table(rows: Mapping[str, Sequence[Mapping[str, float]]], names: Iterable[str
     return '\n'.join(lines)
 
 
+def least_table(rows: Mapping[str, Sequence[Mapping[str, float]]], names: Sequence[str]) -> str:
+    """Returns a Markdown table of costs, the least over the runs of each row: other work on a machine only adds to it.
+
+    Args:
+      rows: row -> the costs of its runs.
+      names: costs.
+    """
+    lines = ['| run | ' + ' | '.join(names) + ' |', '|---' * (len(names) + 1) + '|']
+    lines += [
+        f'| {row} | ' + ' | '.join(f'{min(costs[name] for costs in runs):,.0f}' for name in names) + ' |'
+        for row, runs in rows.items()
+        if runs
+    ]
+    return '\n'.join(lines)
+
+
 def cell(values: Sequence[float], digits: int = 3) -> str:
     """Returns 'mean ± standard deviation', the mean alone of one value, '' of none."""
     if not values:
@@ -141,6 +158,11 @@ def training_seconds(resources: Mapping[str, Any]) -> float:
     """Returns what remains of a run's time beside data, compilation, evaluation and checkpoints, from its record."""
     aside = sum(value for name, value in resources['seconds'].items() if name not in ('total', 'input_wait'))
     return resources['seconds']['total'] - aside
+
+
+def step_milliseconds(run: pathlib.Path) -> float:
+    """Returns the time of a training step of a finished run, waiting for its input included."""
+    return 1000 * training_seconds(read_json(run / RESOURCES)) / read_json(run / 'summary.json')['step']
 
 
 def machines(runs: Iterable[pathlib.Path]) -> list[str]:

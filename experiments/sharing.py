@@ -7,14 +7,23 @@ and the number of steps), and writes the page, with what the first run of `Hard`
 docs/figures/scenes_predictions.png. `--train=false` only reads what is there.
 """
 
-import itertools
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from experiments.runs import Options, machines, run_experiment, table, train_rows, train_run, training_seconds
+from experiments.runs import (
+    Options,
+    least_table,
+    machines,
+    run_experiment,
+    step_milliseconds,
+    table,
+    train_rows,
+    train_run,
+    training_seconds,
+)
 from mmtl_jax import sharing
 from mmtl_jax.core.files import read_json, write_bytes_atomic
 from mmtl_jax.metrics import delta_m
@@ -22,7 +31,6 @@ from mmtl_jax.reporting import scene_sheet
 from mmtl_jax.reporting.style import to_png
 from mmtl_jax.results import RESOURCES, chosen_rows, scene
 from mmtl_jax.run import saved_experiment, trained
-from mmtl_jax.training.writer import read_metrics
 
 CONFIG = 'configs/stamp_scenes.py'
 TASKS = ('category', 'objects', 'foreground')
@@ -59,16 +67,6 @@ def train(run: pathlib.Path, row: str, seed: int, steps: int) -> None:
     """Trains a run, if that has not been done."""
     budget = {'num_steps': steps, 'eval_every': steps // EVALUATIONS}
     train_run(run, config_of(row), seed, *(f'--config.training.{name}={value}' for name, value in budget.items()))
-
-
-def step_milliseconds(run: pathlib.Path) -> float:
-    """Returns the time of a step, the median over the lines of the log; between most of them nothing is evaluated."""
-    rows = [row for row in read_metrics(run / 'metrics.jsonl') if row['split'] == 'train']
-    times = [
-        (after['seconds'] - before['seconds']) / (after['step'] - before['step'])
-        for before, after in itertools.pairwise(rows)
-    ]
-    return 1000 * float(np.median(times))
 
 
 def values_of(run: pathlib.Path) -> dict[str, float]:
@@ -136,9 +134,10 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], steps: int, facts: 
         'means of the single tasks; lower is better. With one metric a task, Δp as in LibMTL is the same with the '
         'other sign. The spread of the first row is what chance alone makes.',
         *better(scores),
-        table(costs, COSTS, digits=0),
-        'Training is without compilation, evaluation and checkpoints; a step is the median over the log. Single tasks '
-        'have the sum of the three networks. `Hard` hands on what it gets and has no parameters.',
+        least_table(costs, COSTS),
+        'The least over the seeds, since other work on the machine only adds to it. Training is without compilation, '
+        'evaluation and checkpoints; single tasks have the sum of the three networks. `Hard` hands on what it gets and '
+        'has no parameters.',
     ]
     if figure:
         parts += [

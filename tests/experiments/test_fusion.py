@@ -43,7 +43,7 @@ def write_run(folder, accuracy, cost):
     }
     shapley = {'category': dict.fromkeys(COSTS, 0.25)}
     for name, content in (
-        ('summary', {'test': values, 'validation': values}),
+        ('summary', {'step': 400, 'test': values, 'validation': values}),
         ('resources', used),
         ('subsets-test', {'subsets': subsets, 'shapley': shapley}),
         ('environment', {'processor': 'Abacus', 'device_kind': 'cpu', 'devices': [0], 'packages': {'jax': '1.0'}}),
@@ -71,7 +71,7 @@ def test_fusions_stand_beside_single_modalities(lines):
     assert cells(lines, 'caption')[0] == ['caption', '2', '0.810 ± 0.014', '0.500 ± 0.000', '0.500 ± 0.000']
     assert cells(lines, 'Concat')[:2] == [
         ['Concat', '2', '0.910 ± 0.014', '0.500 ± 0.000', '0.500 ± 0.000'],
-        ['Concat', '2', '7 ± 0', '40 ± 0'],
+        ['Concat', '7', '100', '40'],
     ]
 
 
@@ -98,7 +98,7 @@ def test_the_best_on_validation_is_shown_without_its_modalities(lines):
 def test_the_best_and_concat_stand_there_from_scratch(lines):
     assert cells(lines, 'Concat')[2:] == [
         ['Concat', '2', '0.650 ± 0.071', '0.500 ± 0.000', '0.500 ± 0.000'],
-        ['Concat', '2', '7 ± 0', '40 ± 0'],
+        ['Concat', '7', '100', '40'],
     ]
     assert experiment.from_scratch(['Sum', 'Mean', 'Gated', 'FiLM', 'MLB', 'MFB']) == [
         'Sum', 'Mean', 'Gated', 'FiLM', 'MLB', 'Concat'

@@ -8,7 +8,16 @@ import sys
 import pytest
 
 from experiments import runs
-from experiments.runs import Options, cell, machines, run_experiment, table, train_rows, train_run
+from experiments.runs import (
+    Options,
+    cell,
+    least_table,
+    machines,
+    run_experiment,
+    table,
+    train_rows,
+    train_run,
+)
 
 
 def test_a_table_of_mean_and_deviation_over_the_seeds():
@@ -21,6 +30,15 @@ def test_a_table_of_mean_and_deviation_over_the_seeds():
     ]
     assert cell([0.25]) == '0.250'
     assert cell([-0.0001]) == '0.000'
+
+
+def test_a_table_of_the_least_cost():
+    rows = {'a': [{'steps': 1000.4, 'ms': 7.0}, {'steps': 1200.0, 'ms': 6.0}], 'b': []}
+    assert least_table(rows, ('steps', 'ms')).splitlines() == [
+        '| run | steps | ms |',
+        '|---|---|---|',
+        '| a | 1,000 | 6 |',
+    ]
 
 
 def test_the_command_line_reaches_the_work(monkeypatch, capsys):
