@@ -97,26 +97,32 @@ def subsets(run: pathlib.Path) -> dict:
 
 
 def gains(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
-    """Returns a sentence for each score on which fusions beat the best single modality by two standard deviations."""
+    """Returns a sentence for each score on which fusions beat the best single modality by two standard deviations.
+
+    Both the larger deviation of the two rows counts and, more strictly, that of their difference.
+    """
     sentences = []
     for score in SCORES:
         single = {row: [run[score] for run in found[row]] for row in MODALITIES if found.get(row)}
+        fused = {row: [run[score] for run in found[row]] for row in fusion.__all__ if found.get(row)}
         if not single:
             continue
         best = max(single, key=lambda row: np.mean(single[row]))
-        better = []
-        for row in fusion.__all__:
-            values = [run[score] for run in found.get(row, ())]
-            if len(values) < 2 or len(single[best]) < 2:
-                continue
-            spread = np.sqrt(np.var(values, ddof=1) + np.var(single[best], ddof=1))
-            if np.mean(values) - np.mean(single[best]) > DEVIATIONS * spread:
-                better.append(row)
-        known = sum(1 for row in fusion.__all__ if found.get(row))
-        what = f'{len(better)} of {known} fusions ({", ".join(better)})' if better else 'no fusion'
+        better: dict[str, list[str]] = {'of either row': [], 'of the difference': []}
+        for row, values in fused.items():
+            if min(len(values), len(single[best])) > 1:
+                gain = np.mean(values) - np.mean(single[best])
+                spreads = np.std(values, ddof=1), np.std(single[best], ddof=1)
+                for which, spread in zip(better, (max(spreads), np.hypot(*spreads)), strict=True):
+                    better[which] += [row] if gain > DEVIATIONS * spread else []
+        counts = [
+            f'{len(rows) or "none"} of {len(fused)} fusions by more than {DEVIATIONS} standard deviations {which}'
+            + (f' ({", ".join(rows)})' if rows else '')
+            for which, rows in better.items()
+        ]
         sentences.append(
-            f'On {score} the best single modality is {best}, {cell(single[best])}; {what} beat it by more than '
-            f'{DEVIATIONS} standard deviations of the difference.'
+            f'On {score} the best single modality is {best}, {cell(single[best])}. It is beaten by '
+            f'{", and by ".join(counts)}.'
         )
     return sentences
 
@@ -221,8 +227,8 @@ def page(options: Options, ranked: Sequence[str]) -> str:
         table(found, [*SCORES]),
         *gains(found),
         least_table(found, COSTS),
-        'The least over the seeds, since other work on the machine only adds to it, and without compilation, evaluation '
-        'and checkpoints. [What they cost](../fusion.md#what-they-cost) compares the fusions in turns in one process.',
+        'The least over the seeds, for other work on the machine only adds to it; without compilation, evaluation and '
+        'checkpoints. [What they cost](../fusion.md#what-they-cost) compares the fusions in turns in one process.',
         f'## Every subset of the modalities: {best}',
         'The fusion with the highest accuracy on validation, as the config has it, with `python -m mmtl_jax.evaluate '
         f'--split={SPLIT} --modalities=all-subsets`:',

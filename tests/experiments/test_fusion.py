@@ -77,8 +77,17 @@ def test_fusions_stand_beside_single_modalities(lines):
 
 def test_only_a_gain_of_two_deviations_counts(lines):
     sentence = next(line for line in lines if line.startswith('On category accuracy'))
-    assert 'is caption, 0.810 ± 0.014; 1 of 2 fusions (Concat) beat it' in sentence
-    assert any('On category macro-F1' in line and 'no fusion beat it' in line for line in lines)
+    assert 'is caption, 0.810 ± 0.014. It is beaten by 1 of 2 fusions by more than 2 standard deviations of' in sentence
+    assert sentence.count('(Concat)') == 2
+    assert any('On category macro-F1' in line and 'none of 2 fusions' in line for line in lines)
+
+
+def test_the_deviation_of_the_difference_is_the_larger_one():
+    runs = {'caption': [0.5, 0.7], 'Sum': [0.85, 1.05]}
+    found = {row: [dict.fromkeys(experiment.SCORES, value) for value in values] for row, values in runs.items()}
+    # The gain is .35; twice the deviation is .28 of either row, .4 of the difference.
+    sentence = experiment.gains(found)[0]
+    assert '1 of 1 fusions by more than 2 standard deviations of either row (Sum), and by none of 1' in sentence
 
 
 def test_the_best_on_validation_is_shown_without_its_modalities(lines):
