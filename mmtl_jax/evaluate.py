@@ -121,7 +121,7 @@ def evaluate_corruptions(
             transform = corrupt.spec['name']
             entries[name] = corruption_entry(tasks, modality, transform, steps, evaluations, theirs.get(name))
     print_table(robustness_lines(entries))
-    written = write_robustness(workdir, split, host.best_step, tasks, entries, theirs)
+    written = write_robustness(workdir, split, host.best_step, tasks, entries)
     report_files([*written, *refresh_report(workdir, experiment, host.best_step)])
 
 

@@ -84,6 +84,7 @@ def corruption_entry(
         robustness[name] = {'relative': relative_robustness(levels, curves[name])}
         theirs = (baseline or {}).get('values', {}).get(name)
         if theirs and None not in theirs:
+            robustness[name]['baseline'] = list(theirs)
             robustness[name]['effective'] = effective_robustness(
                 levels, curves[name], theirs, higher_is_better=task.higher_is_better
             )
@@ -130,7 +131,6 @@ def write_robustness(
     step: int | None,
     tasks: Sequence[Task],
     entries: Mapping[str, Entry],
-    baseline: Mapping[str, Entry],
 ) -> list[pathlib.Path]:
     """Keeps the curves in `robustness-<split>.json` and draws them in `figures/`; returns the files.
 
@@ -141,8 +141,7 @@ def write_robustness(
       split: which was evaluated.
       step: of the checkpoint.
       tasks: of the model.
-      entries: corruption -> from `corruption_entry`.
-      baseline: from `baseline_entries`; drawn as well.
+      entries: corruption -> from `corruption_entry`; the curves of a baseline in them are drawn as well.
     """
     path = workdir / f'robustness-{split}.json'
     before = read_json(path) if path.exists() else {}
@@ -152,5 +151,6 @@ def write_robustness(
     if not any(entry['robustness'] for entry in together.values()):
         return [path]
     primaries = primaries_of(tasks)
-    figure = robustness_curves(primary_curves(together), primaries, baseline=primary_curves(baseline))
+    theirs = primary_curves(together, baseline=True)
+    figure = robustness_curves(primary_curves(together), primaries, baseline=theirs)
     return [path, write_figure(workdir / 'figures' / f'robustness_{split}.png', figure)]

@@ -5,6 +5,10 @@ import math
 import pytest
 
 from mmtl_jax import robustness, tasks
+from mmtl_jax.core import files
+from mmtl_jax.reporting import primary_curves
+from mmtl_jax.reporting.sections import robustness_section
+from mmtl_jax.tasks import primaries_of
 
 TASKS = (
     tasks.classification('kind', num_classes=2),
@@ -41,6 +45,17 @@ def test_a_baseline_without_the_value_leaves_effective_out():
     assert set(entry['robustness']['kind/accuracy']) == {'relative'}
     (_, line) = robustness.robustness_lines({'image:noise': entry})
     assert line == ['image:noise kind/accuracy', '0.8000', '0.6000', '0.7000', '-']
+
+
+def test_the_curve_of_the_baseline_is_kept_and_drawn(tmp_path):
+    baseline = {'values': {'kind/accuracy': [0.9, 0.5]}}
+    entry = robustness.corruption_entry(TASKS, 'image', 'image_noise', [0.0, 1.0], CURVES, baseline)
+    assert primary_curves({'image:noise': entry}, baseline=True) == {'kind': {'image:noise': ([0.0, 1.0], [0.9, 0.5])}}
+    (kept, _) = robustness.write_robustness(tmp_path, 'test', 3, TASKS, {'image:noise': entry})
+    saved = files.read_json(kept)
+    alone = robustness_section({'test': saved}, primaries_of(TASKS))
+    saved['corruptions']['image:noise']['robustness']['kind/accuracy'].pop('baseline')
+    assert ''.join(map(str, alone)) != ''.join(map(str, robustness_section({'test': saved}, primaries_of(TASKS))))
 
 
 def test_levels_are_sorted_and_clean_is_among_them():

@@ -23,16 +23,21 @@ from mmtl_jax.reporting.style import FONT_SIZE, LIGHT, dashes, dress, hue, panel
 Curves = Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
 
 
-def primary_curves(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
+def primary_curves(
+    entries: Mapping[str, Mapping[str, Any]], *, baseline: bool = False
+) -> dict[str, dict[str, tuple[list[float], list[float]]]]:
     """Returns task -> corruption -> (levels, values) of the metrics whose robustness is known.
 
     Args:
       entries: corruption -> its entry in `robustness-<split>.json`.
+      baseline: give the values of the run that this one was compared with, where there was one.
     """
     drawn: dict[str, dict[str, tuple[list[float], list[float]]]] = {}
     for corruption, entry in entries.items():
-        for name in entry['robustness']:
-            drawn.setdefault(name.split('/')[0], {})[corruption] = (entry['levels'], entry['values'][name])
+        for name, found in entry['robustness'].items():
+            values = found.get('baseline') if baseline else entry['values'][name]
+            if values is not None:
+                drawn.setdefault(name.split('/')[0], {})[corruption] = (entry['levels'], values)
     return drawn
 
 

@@ -57,7 +57,9 @@ def robustness_section(saved: Saved, primaries: Primaries) -> list[Html]:
             continue
         areas = tag('div', _areas(content['corruptions']), class_='card')
         folded = tag('details', tag('summary', f'Areas under the curves, {split}'), areas)
-        cards.append([figure_card(robustness_curves(curves, primaries), f'robustness-{split}'), folded])
+        theirs = primary_curves(content['corruptions'], baseline=True)
+        figure = robustness_curves(curves, primaries, baseline=theirs)
+        cards.append([figure_card(figure, f'robustness-{split}'), folded])
     note = 'The primary metrics over the level of each corruption: at 0 the input is as it is, at 1 it is worst.'
     return [tag('p', note, class_='note'), *cards] if cards else []
 
