@@ -107,6 +107,17 @@ def test_what_goes_wrong_while_reading_is_told_at_its_place(sharding):
     ahead.close()
 
 
+@pytest.mark.slow  # Starting two processes that import JAX takes seconds.
+def test_worker_processes_start_from_the_thread_that_reads(prepared, sharding):
+    rows = data.prepare(prepared.source, prepared.preprocess, cache_bytes=0)
+    workers = data.train_loader(rows, batch_size=8, seed=3, layout=prepared.layout, num_workers=2)
+    plain, ahead = loader(prepared), data.prefetch_to_device(workers, sharding)
+    for _ in range(4):
+        equal(next(ahead), next(plain))
+    for iterator in (plain, ahead):
+        iterator.close()
+
+
 def test_size_is_checked(prepared, sharding):
     with pytest.raises(ValueError, match='size must be at least 0, got -1'):
         data.prefetch_to_device(loader(prepared), sharding, size=-1)
