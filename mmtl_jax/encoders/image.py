@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -184,7 +185,18 @@ def doubling_widths(width: int, stages: int = NUM_STAGES) -> tuple[int, ...]:
 
 def conv(channels: int, size: int = 3, stride: int = 1, **options) -> nn.Conv:
     """Returns a `size` x `size` convolution; a normalisation follows it, so it has no bias."""
+    if size == 1:
+        options['conv_general_dilated'] = pointwise
     return nn.Conv(channels, (size, size), (stride, stride), use_bias=False, kernel_init=conv_kernel, **options)
+
+
+def pointwise(x: Array, kernel: Array, strides: tuple[int, int], padding: Any, **unused: Any) -> Array:
+    """Returns a 1x1 convolution of `[B, H, W, C]` as one matrix product, in place of `jax.lax.conv_general_dilated`.
+
+    A step of a ResNet-50 takes four fifths of the time on CPU (`benchmarks/vision.py`: 616 ms against 781).
+    """
+    x = x[:, :: strides[0], :: strides[1]]
+    return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], -1)
 
 
 def group_norm(channels: int, **options) -> nn.GroupNorm:

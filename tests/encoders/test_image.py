@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mmtl_jax import encoders
-from mmtl_jax.encoders.image import doubling_widths, fold, max_pool
+from mmtl_jax.encoders.image import conv, doubling_widths, fold, max_pool
 from tests import quick
 
 IMAGES = jnp.zeros((2, 8, 8, 3))
@@ -29,6 +29,16 @@ def test_folding_repeats_the_last_row_and_column():
 def test_pooling_is_that_of_linen(height, width):
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, height, width, 3)))
     np.testing.assert_array_equal(max_pool(x), nn.max_pool(x, (2, 2), (2, 2), padding='SAME'))
+
+
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('side', [4, 5])
+def test_a_convolution_of_single_pixels_is_that_of_linen(side, stride):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, side, side, 3)), jnp.float32)
+    layer, plain = conv(5, 1, stride), nn.Conv(5, (1, 1), (stride, stride), use_bias=False)
+    variables = layer.init(jax.random.key(0), x)
+    # The same products, summed in another order.
+    np.testing.assert_allclose(layer.apply(variables, x), plain.apply(variables, x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['ImageCNN', 'ImageResNet'])
