@@ -43,7 +43,7 @@ class SideTable:
 
     @functools.cached_property
     def _rows(self) -> np.ndarray:
-        return np.load(self.folder / ROWS)
+        return array_of((self.folder / ROWS).read_bytes())
 
     @functools.cached_property
     def _values(self) -> ArrayRecordDataSource:
