@@ -130,7 +130,7 @@ class LoRA(CheckedModule):
         uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
         factors = {}
         for index, (path, (inputs, outputs)) in enumerate(sorted(targets.items())):
-            if not 1 <= self.rank <= min(inputs, outputs):
+            if self.rank > min(inputs, outputs):
                 raise ValueError(
                     f'LoRA: {path!r} has {inputs} inputs and {outputs} outputs, so the rank must be from 1 to '
                     f'{min(inputs, outputs)}, got {self.rank}; change it, or leave that kernel out of the targets.'
