@@ -12,22 +12,22 @@ trains it on all but one, trains the best fusions with encoders from scratch (co
 
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from experiments.runs import (
+    COSTS,
     Options,
     call,
     cell,
     least_table,
     machines,
     run_experiment,
-    step_milliseconds,
     table,
     train_rows,
     train_run,
-    training_seconds,
+    training_costs,
 )
 from mmtl_jax import fusion
 from mmtl_jax.core.files import read_json
@@ -51,11 +51,12 @@ SCORES = {
     'category macro-F1': 'category/macro_f1',
     'attributes macro-F1': 'attributes/macro_f1',
 }
-COSTS = ('parameters', 'ms a step', 'training, s')
 SPLIT = 'test'
 RETRAINED = 'trained on the rest'
 # A gain counts when it is more than so many standard deviations, the cost of an absence when it is more than this.
 DEVIATIONS = 2
+# Which standard deviation of two rows -> from that of each.
+SPREADS = {'of either row': max, 'of the difference': np.hypot}
 COUNTS = 0.01
 
 
@@ -66,9 +67,9 @@ def config_of(row: str, modalities: str = ALL) -> str:
 
 def scores(run: pathlib.Path, split: str = SPLIT) -> dict[str, float]:
     """Returns what the table shows of a finished run."""
-    values, used = read_json(run / 'summary.json')[split], read_json(run / RESOURCES)
-    costs = (sum(used['parameters'].values()), step_milliseconds(run), training_seconds(used))
-    return {name: values[key] for name, key in SCORES.items()} | dict(zip(COSTS, costs, strict=True))
+    summary = read_json(run / 'summary.json')
+    found = {name: summary[split][key] for name, key in SCORES.items()}
+    return found | training_costs(read_json(run / RESOURCES), summary['step'])
 
 
 def best_fusions(options: Options) -> list[str]:
@@ -96,6 +97,14 @@ def subsets(run: pathlib.Path) -> dict:
     return read_json(path)
 
 
+def exceeds(values: Sequence[float], others: Sequence[float], spread: Callable[[float, float], float]) -> bool:
+    """Returns whether one mean is above another by more than `DEVIATIONS` of their joint spread; not of one run."""
+    if min(len(values), len(others)) < 2:
+        return False
+    gain = np.mean(values) - np.mean(others)
+    return bool(gain > DEVIATIONS * spread(np.std(values, ddof=1), np.std(others, ddof=1)))
+
+
 def gains(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
     """Returns a sentence for each score on which fusions beat the best single modality by two standard deviations.
 
@@ -108,18 +117,14 @@ def gains(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
         if not single:
             continue
         best = max(single, key=lambda row: np.mean(single[row]))
-        better: dict[str, list[str]] = {'of either row': [], 'of the difference': []}
-        for row, values in fused.items():
-            if min(len(values), len(single[best])) > 1:
-                gain = np.mean(values) - np.mean(single[best])
-                spreads = np.std(values, ddof=1), np.std(single[best], ddof=1)
-                for which, spread in zip(better, (max(spreads), np.hypot(*spreads)), strict=True):
-                    better[which] += [row] if gain > DEVIATIONS * spread else []
-        counts = [
-            f'{len(rows) or "none"} of {len(fused)} fusions by more than {DEVIATIONS} standard deviations {which}'
-            + (f' ({", ".join(rows)})' if rows else '')
-            for which, rows in better.items()
-        ]
+        counts = []
+        for which, spread in SPREADS.items():
+            better = [row for row, values in fused.items() if exceeds(values, single[best], spread)]
+            names = f' ({", ".join(better)})' if better else ''
+            counts.append(
+                f'{len(better) or "none"} of {len(fused)} fusions by more than {DEVIATIONS} standard deviations '
+                f'{which}{names}'
+            )
         sentences.append(
             f'On {score} the best single modality is {best}, {cell(single[best])}. It is beaten by '
             f'{", and by ".join(counts)}.'

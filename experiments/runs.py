@@ -12,7 +12,8 @@ from absl import flags
 
 from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json
-from mmtl_jax.results import RESOURCES
+
+COSTS = ('parameters', 'ms a step', 'training, s')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,9 +161,10 @@ def training_seconds(resources: Mapping[str, Any]) -> float:
     return resources['seconds']['total'] - aside
 
 
-def step_milliseconds(run: pathlib.Path) -> float:
-    """Returns the time of a training step of a finished run, waiting for its input included."""
-    return 1000 * training_seconds(read_json(run / RESOURCES)) / read_json(run / 'summary.json')['step']
+def training_costs(resources: Mapping[str, Any], num_steps: int) -> dict[str, float]:
+    """Returns the `COSTS` of a run from its record; a step includes the wait for its input."""
+    seconds = training_seconds(resources)
+    return dict(zip(COSTS, (sum(resources['parameters'].values()), 1000 * seconds / num_steps, seconds), strict=True))
 
 
 def machines(runs: Iterable[pathlib.Path]) -> list[str]:

@@ -18,11 +18,10 @@ from experiments.runs import (
     least_table,
     machines,
     run_experiment,
-    step_milliseconds,
     table,
     train_rows,
     train_run,
-    training_seconds,
+    training_costs,
 )
 from mmtl_jax import sharing
 from mmtl_jax.core.files import read_json, write_bytes_atomic
@@ -52,7 +51,8 @@ SCORES = {
 # The primary metric of each task; higher is better for all.
 PRIMARIES = ('category/accuracy', 'objects/objects_ap50', 'foreground/miou')
 DELTA = 'Δm, % ↓'
-COSTS = ('parameters', 'of the scheme', 'ms a step', 'training, s')
+OF_SCHEME = 'of the scheme'
+COSTS = ('parameters', OF_SCHEME, 'ms a step', 'training, s')
 DRAWN = 'Hard-0'
 FIGURE = 'scenes_predictions.png'
 NUM_SCENES = 4
@@ -71,10 +71,9 @@ def train(run: pathlib.Path, row: str, seed: int, steps: int) -> None:
 
 def values_of(run: pathlib.Path) -> dict[str, float]:
     """Returns the scores of a finished run by their keys, and what it cost."""
-    found, used = read_json(run / 'summary.json')[SPLIT], read_json(run / RESOURCES)
-    sizes = used['parameters']
-    costs = (sum(sizes.values()), sizes.get('sharing', 0), step_milliseconds(run), training_seconds(used))
-    return {key: found[key] for key in SCORES if key in found} | dict(zip(COSTS, costs, strict=True))
+    summary, used = read_json(run / 'summary.json'), read_json(run / RESOURCES)
+    found = {key: summary[SPLIT][key] for key in SCORES if key in summary[SPLIT]}
+    return found | {OF_SCHEME: used['parameters'].get('sharing', 0)} | training_costs(used, summary['step'])
 
 
 def num_steps(runs: Iterable[pathlib.Path]) -> int:
