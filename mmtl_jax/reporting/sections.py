@@ -60,7 +60,10 @@ def robustness_section(saved: Saved, primaries: Primaries) -> list[Html]:
         theirs = primary_curves(content['corruptions'], baseline=True)
         figure = robustness_curves(curves, primaries, baseline=theirs)
         cards.append([figure_card(figure, f'robustness-{split}'), folded])
-    note = 'The primary metrics over the level of each corruption: at 0 the input is as it is, at 1 it is worst.'
+    note = (
+        'The primary metrics over the level of each corruption: at 0 the input is as it is, at 1 it is worst. Dashed, '
+        'where there is one: the run to compare with, moved to the same clean value.'
+    )
     return [tag('p', note, class_='note'), *cards] if cards else []
 
 
