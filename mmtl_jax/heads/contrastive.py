@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import CheckedModule, fill_masked, masked_mean
+from mmtl_jax.nn import CheckedModule, at_least_float32, fill_masked, masked_mean
 
 MAX_SCALE = 100.0
 
@@ -30,6 +30,7 @@ class Contrastive(CheckedModule):
       hidden: sizes of hidden layers, applied to every token before the mean; with one, the mean can say which sounds
         or words occur, where the mean of the tokens themselves blurs them.
       dropout_rate: applied to the mean.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     width: int = 128
@@ -38,6 +39,7 @@ class Contrastive(CheckedModule):
     init_bias: float | None = None
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Mapping[str, Features], *, train: bool) -> dict[str, Array | dict[str, Array]]:
@@ -53,10 +55,11 @@ class Contrastive(CheckedModule):
         for modality in modalities:
             tokens = fill_masked(features[modality].tokens, features[modality].mask)
             for index, size in enumerate(self.hidden):
-                tokens = nn.gelu(nn.Dense(size, name=f'{modality}_hidden_{index}')(tokens))
+                tokens = nn.gelu(nn.Dense(size, dtype=self.dtype, name=f'{modality}_hidden_{index}')(tokens))
             mean = masked_mean(tokens, features[modality].mask)
             mean = nn.Dropout(self.dropout_rate, deterministic=not train)(mean)
-            embeddings[modality] = unit_length(nn.Dense(self.width, use_bias=False, name=modality)(mean))
+            embedding = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=modality)(mean)
+            embeddings[modality] = unit_length(at_least_float32(embedding))
             valid[modality] = jnp.any(features[modality].mask, axis=-1)
         log_scale = self.param('log_scale', nn.initializers.constant(-math.log(self.init_temperature)), ())
         excess = jax.lax.stop_gradient(jnp.maximum(log_scale - math.log(MAX_SCALE), 0))

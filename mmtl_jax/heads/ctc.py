@@ -1,6 +1,7 @@
 """A sequence of symbols without alignment, such as a transcript."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.readout import Readout
@@ -17,11 +18,13 @@ class CTC(CheckedModule):
       vocab_size: number of symbols, blank included.
       hidden: sizes of hidden layers; none gives a linear readout.
       dropout_rate: applied to the input of every layer.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     vocab_size: int
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Array]:
@@ -29,5 +32,5 @@ class CTC(CheckedModule):
         if not isinstance(features, Features):
             raise ValueError(f'CTC reads one sequence, got the modalities {sorted(features)}; name one of them.')
         tokens = fill_masked(features.tokens, features.mask)
-        logits = Readout(self.vocab_size, self.hidden, self.dropout_rate)(tokens, train=train)
+        logits = Readout(self.vocab_size, self.hidden, self.dropout_rate, self.dtype)(tokens, train=train)
         return {'logits': logits, 'mask': features.mask}

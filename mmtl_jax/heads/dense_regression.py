@@ -19,6 +19,7 @@ class DenseRegression(CheckedModule):
       width: channels of the pyramid.
       level: the finest map that is read, 0 for the finest of all.
       dropout_rate: before the last layer, of whole channels.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     num_outputs: int = 1
@@ -27,6 +28,7 @@ class DenseRegression(CheckedModule):
     width: int = 64
     level: int = 0
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Array:
@@ -36,7 +38,7 @@ class DenseRegression(CheckedModule):
           ValueError: features without maps, or of several modalities.
         """
         maps = maps_of(features, 'DenseRegression', self.level)
-        values = CellReadout(self.num_outputs, self.width, self.size, self.dropout_rate)(maps, train=train)
+        values = CellReadout(self.num_outputs, self.width, self.size, self.dropout_rate, self.dtype)(maps, train=train)
         if not self.unit:
             return values
         # A length of 0, as the zero maps of an absent picture give, keeps a finite gradient.

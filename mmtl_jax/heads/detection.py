@@ -3,10 +3,11 @@
 import math
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import ConvBlock, Pyramid, maps_of
-from mmtl_jax.nn import CheckedModule
+from mmtl_jax.nn import CheckedModule, at_least_float32
 
 # The share of cells with a centre at the start (focal loss, Lin et al. 2017, 1708.02002, section 4.1; as in CenterNet).
 PRIOR = 0.1
@@ -29,6 +30,7 @@ class Detection(CheckedModule):
       depth: 3x3 convolutions of each of the three branches.
       level: the finest map that is read, 0 for the finest of all.
       dropout_rate: after the pyramid, of whole channels.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     num_classes: int
@@ -36,6 +38,7 @@ class Detection(CheckedModule):
     depth: int = 1
     level: int = 0
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Array]:
@@ -47,15 +50,17 @@ class Detection(CheckedModule):
           ValueError: features without maps, or of several modalities.
         """
         maps = maps_of(features, 'Detection', self.level)
-        joint = Pyramid(self.width, self.dropout_rate)(maps, train=train)
+        joint = Pyramid(self.width, self.dropout_rate, self.dtype)(maps, train=train)
 
         def branch(name: str, channels: int, start: float = 0.5) -> Array:
             x = joint
             for index in range(self.depth):
-                x = ConvBlock(self.width, name=f'{name}_{index}')(x)
+                x = ConvBlock(self.width, self.dtype, name=f'{name}_{index}')(x)
             bias = nn.initializers.constant(math.log(start / (1 - start)))
             # Small weights, so that training begins near the start (RetinaNet, section 4.1).
-            return nn.Dense(channels, kernel_init=nn.initializers.normal(0.01), bias_init=bias, name=name)(x)
+            kernel = nn.initializers.normal(0.01)
+            last = nn.Dense(channels, kernel_init=kernel, bias_init=bias, dtype=self.dtype, name=name)
+            return at_least_float32(last(x))
 
         return {
             'centres': branch('centres', 1, PRIOR)[..., 0],

@@ -17,12 +17,14 @@ class Keypoints(CheckedModule):
       width: channels of the pyramid.
       level: the finest map that is read, 0 for the finest of all.
       dropout_rate: before the last layer, of whole channels.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     num_keypoints: int
     width: int = 64
     level: int = 0
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Array:
@@ -32,7 +34,7 @@ class Keypoints(CheckedModule):
           ValueError: features without maps, or of several modalities.
         """
         maps = maps_of(features, 'Keypoints', self.level)
-        return CellReadout(self.num_keypoints, self.width, dropout_rate=self.dropout_rate)(maps, train=train)
+        return CellReadout(self.num_keypoints, self.width, None, self.dropout_rate, self.dtype)(maps, train=train)
 
 
 def decode_keypoints(logits: Array) -> dict[str, Array]:

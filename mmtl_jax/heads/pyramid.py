@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import conv_kernel, fill_masked
+from mmtl_jax.nn import at_least_float32, conv_kernel, fill_masked
 
 
 def maps_of(features: Features | Mapping[str, Features], head: str, level: int = 0) -> tuple[Array, ...]:
@@ -44,19 +44,21 @@ class Pyramid(nn.Module):
     Attributes:
       width: channels of every level.
       dropout_rate: of whole channels of the result.
+      dtype: of the arithmetic.
     """
 
     width: int = 64
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, maps: tuple[Array, ...], *, train: bool) -> Array:
         """Returns `[B, h, w, width]` for maps `[B, h, w, c]`, finest first."""
         top = None
         for index, level in reversed(tuple(enumerate(maps))):
-            lateral = nn.Dense(self.width, name=f'lateral_{index}')(level)
+            lateral = nn.Dense(self.width, dtype=self.dtype, name=f'lateral_{index}')(level)
             top = lateral if top is None else lateral + resized(top, lateral.shape[1:3])
-        joint = ConvBlock(self.width, name='joint')(top)
+        joint = ConvBlock(self.width, self.dtype, name='joint')(top)
         return nn.Dropout(self.dropout_rate, broadcast_dims=(1, 2), deterministic=not train)(joint)
 
 
@@ -65,15 +67,17 @@ class ConvBlock(nn.Module):
 
     Attributes:
       width: channels of the result.
+      dtype: of the arithmetic.
     """
 
     width: int
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """Returns `[B, h, w, width]`."""
-        x = nn.Conv(self.width, (3, 3), use_bias=False, kernel_init=conv_kernel)(x)
-        return nn.relu(nn.GroupNorm(math.gcd(self.width, 8))(x))
+        x = nn.Conv(self.width, (3, 3), use_bias=False, kernel_init=conv_kernel, dtype=self.dtype)(x)
+        return nn.relu(nn.GroupNorm(math.gcd(self.width, 8), dtype=self.dtype)(x))
 
 
 class CellReadout(nn.Module):
@@ -84,17 +88,20 @@ class CellReadout(nn.Module):
       width: channels of the pyramid.
       size: height and width of the result, or one number for both; None for those of the finest map.
       dropout_rate: before the linear layer, of whole channels.
+      dtype: of the arithmetic; the result has at least 32 bits.
     """
 
     channels: int
     width: int = 64
     size: int | tuple[int, int] | None = None
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, maps: tuple[Array, ...], *, train: bool) -> Array:
         """Returns `[B, *size, channels]`; resizing is bilinear."""
-        values = nn.Dense(self.channels)(Pyramid(self.width, self.dropout_rate)(maps, train=train))
+        joint = Pyramid(self.width, self.dropout_rate, self.dtype)(maps, train=train)
+        values = at_least_float32(nn.Dense(self.channels, dtype=self.dtype)(joint))
         if self.size is None:
             return values
         return resized(values, (self.size, self.size) if isinstance(self.size, int) else tuple(self.size))

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
-from mmtl_jax.nn import MLP, masked_mean
+from mmtl_jax.nn import MLP, at_least_float32, masked_mean
 
 
 def pooled(features: Features | Mapping[str, Features]) -> Array:
@@ -27,16 +27,18 @@ class Readout(nn.Module):
       width: size of the output.
       hidden: sizes of the hidden layers; none gives a linear readout.
       dropout_rate: applied to the input of every layer.
+      dtype: of the arithmetic; the result has at least 32 bits.
     """
 
     width: int
     hidden: tuple[int, ...] = ()
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         """Returns `[..., width]`."""
         outputs = nn.Dropout(self.dropout_rate, deterministic=not train)(inputs)
         for size in self.hidden:
-            outputs = MLP(size, depth=1, dropout_rate=self.dropout_rate)(outputs, train=train)
-        return nn.Dense(self.width)(outputs)
+            outputs = MLP(size, depth=1, dropout_rate=self.dropout_rate, dtype=self.dtype)(outputs, train=train)
+        return at_least_float32(nn.Dense(self.width, dtype=self.dtype)(outputs))

@@ -1,6 +1,7 @@
 """A class for every pixel."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.heads.pyramid import CellReadout, maps_of
@@ -17,6 +18,7 @@ class Segmentation(CheckedModule):
       width: channels of the pyramid.
       level: the finest map that is read, 0 for the finest of all.
       dropout_rate: before the last layer, of whole channels.
+      dtype: of the arithmetic, such as `'bfloat16'`; parameters and predictions stay float32.
     """
 
     num_classes: int
@@ -24,6 +26,7 @@ class Segmentation(CheckedModule):
     width: int = 64
     level: int = 0
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> Array:
@@ -33,4 +36,4 @@ class Segmentation(CheckedModule):
           ValueError: features without maps, or of several modalities.
         """
         maps = maps_of(features, 'Segmentation', self.level)
-        return CellReadout(self.num_classes, self.width, self.size, self.dropout_rate)(maps, train=train)
+        return CellReadout(self.num_classes, self.width, self.size, self.dropout_rate, self.dtype)(maps, train=train)

@@ -11,6 +11,7 @@ from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
 from mmtl_jax.nn.pooling import AttentionPooling, masked_mean, max_over
 from mmtl_jax.nn.positions import rotate, sinusoids
+from mmtl_jax.nn.precision import at_least_float32, in_dtype
 from mmtl_jax.nn.recurrent import LSTM
 from mmtl_jax.nn.transformer import AttentionBlock, TransformerBlock
 
@@ -27,12 +28,14 @@ __all__ = [
     'ResidualConv',
     'SelfAttention',
     'TransformerBlock',
+    'at_least_float32',
     'box_area',
     'box_iou',
     'box_overlap',
     'channel_dropout',
     'conv_kernel',
     'fill_masked',
+    'in_dtype',
     'masked_mean',
     'masked_softmax',
     'max_over',

@@ -1,6 +1,8 @@
 """A shared trunk with a small path for each task."""
 
 import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.nn import CheckedModule
@@ -26,6 +28,7 @@ class Adapters(CheckedModule):
       rank: of the paths of low rank.
       depth: layers of the trunk, of the tokens and of each map; they are at `trunk_<layer>`.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
@@ -34,6 +37,7 @@ class Adapters(CheckedModule):
     rank: int = 4
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
@@ -46,11 +50,11 @@ class Adapters(CheckedModule):
             raise ValueError(f'Adapters: kind must be one of {KINDS}, got {self.kind!r}.')
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
-            trunk = Branch(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')
+            trunk = Branch(self.width, 1, self.dropout_rate, self.dtype, name=f'trunk_{layer}')
             # Below the first adapters the tasks have all in common.
             common = trunk(features, train=train) if layer == 0 else None
             for task in self.tasks:
-                adapter = Adapter(self.kind, self.rank, name=f'{self.kind}_{task}_{layer}')
+                adapter = Adapter(self.kind, self.rank, self.dtype, name=f'{self.kind}_{task}_{layer}')
                 outputs[task] = adapter(trunk(outputs[task], train=train) if layer else common)
         return outputs
 
@@ -61,10 +65,12 @@ class Adapter(nn.Module):
     Attributes:
       kind: see `Adapters`.
       rank: see `Adapters`.
+      dtype: of the arithmetic.
     """
 
     kind: str
     rank: int
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features) -> Features:
@@ -75,9 +81,16 @@ class Adapter(nn.Module):
         shape = (1,) * (stream.ndim - 1) + stream.shape[-1:]
         gamma = self.param(f'gamma_{name}', nn.initializers.zeros, shape[-1:])
         beta = self.param(f'beta_{name}', nn.initializers.zeros, shape[-1:])
+        gamma, beta, stream = promote_dtype(gamma, beta, stream, dtype=self.dtype)
         return (1 + gamma.reshape(shape)) * stream + beta.reshape(shape)
 
     def _low_rank(self, name: str, stream: Array) -> Array:
-        down = nn.Dense(self.rank, use_bias=False, name=f'down_{name}')(stream)
-        up = nn.Dense(stream.shape[-1], use_bias=False, kernel_init=nn.initializers.zeros, name=f'up_{name}')
+        down = nn.Dense(self.rank, use_bias=False, dtype=self.dtype, name=f'down_{name}')(stream)
+        up = nn.Dense(
+            stream.shape[-1],
+            use_bias=False,
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name=f'up_{name}',
+        )
         return stream + up(down)

@@ -20,16 +20,19 @@ class Layers(nn.Module):
       width: size of every layer.
       depth: number of layers.
       dropout_rate: dropout after each.
+      dtype: of the arithmetic.
     """
 
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
         """Returns `[..., width]` for `x` `[..., C]`."""
-        return nn.LayerNorm()(MLP(self.width, self.depth, self.dropout_rate)(x, train=train))
+        hidden = MLP(self.width, self.depth, self.dropout_rate, self.dtype)(x, train=train)
+        return nn.LayerNorm(dtype=self.dtype)(hidden)
 
 
 class Branch(nn.Module):
@@ -39,18 +42,20 @@ class Branch(nn.Module):
       width: of the tokens.
       depth: layers.
       dropout_rate: dropout after each.
+      dtype: of the arithmetic.
     """
 
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, channels: Sequence[int] = (), train: bool) -> Features:
         """Returns Features with tokens `[B, N, width]` and maps of `channels`, by default as many as they have."""
 
         def layers(name: str, stream: Array, width: int) -> Array:
-            return Layers(width, self.depth, self.dropout_rate, name=name)(stream, train=train)
+            return Layers(width, self.depth, self.dropout_rate, self.dtype, name=name)(stream, train=train)
 
         widths = (self.width, *(channels or (level.shape[-1] for level in features.maps)))
         return each_stream(layers, features, widths)
@@ -77,7 +82,8 @@ def mix(weights: Array, candidates: Sequence[Features]) -> Features:
 
     def combine(*streams: Array) -> Array:
         rows = 'b' * (weights.ndim - 1)
-        return jnp.einsum(f'{rows}k,kb...->b...', weights, jnp.stack(streams))
+        stacked = jnp.stack(streams)
+        return jnp.einsum(f'{rows}k,kb...->b...', weights.astype(stacked.dtype), stacked)
 
     streams = jax.tree.map(combine, *((features.tokens, features.maps) for features in candidates))
     return Features(streams[0], candidates[0].mask, streams[1])

@@ -19,21 +19,23 @@ class Combined(CheckedModule):
       width: feature size D of each task's part.
       depth: layers of the network f below the joint output, of the tokens and of each map.
       dropout_rate: dropout after each of them.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
         """Returns each task's part of the joint output."""
-        shared = Branch(self.width, self.depth, self.dropout_rate, name='trunk')(features, train=train)
+        shared = Branch(self.width, self.depth, self.dropout_rate, self.dtype, name='trunk')(features, train=train)
 
         def joint(name: str, stream: Array) -> Array:
-            outputs = nn.Dense(len(self.tasks) * stream.shape[-1], name=f'joint_{name}')(stream)
-            return nn.LayerNorm(name=f'norm_{name}')(outputs)
+            outputs = nn.Dense(len(self.tasks) * stream.shape[-1], dtype=self.dtype, name=f'joint_{name}')(stream)
+            return nn.LayerNorm(dtype=self.dtype, name=f'norm_{name}')(outputs)
 
         outputs = each_stream(joint, shared)
         return {

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 
 from mmtl_jax.core.types import Array, Features
 from mmtl_jax.nn import CheckedModule
@@ -21,6 +22,7 @@ class CrossStitch(CheckedModule):
       own: A_tt at the start; the others share the rest, so that each row of A has the sum 1. LibMTL starts from 1
         everywhere, the sum of all tasks.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
@@ -28,6 +30,7 @@ class CrossStitch(CheckedModule):
     depth: int = 1
     own: float = 0.9
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
@@ -35,13 +38,16 @@ class CrossStitch(CheckedModule):
         outputs = dict.fromkeys(self.tasks, features)
         for layer in range(self.depth):
             outputs = {
-                task: Branch(self.width, 1, self.dropout_rate, name=f'{task}_{layer}')(outputs[task], train=train)
+                task: Branch(self.width, 1, self.dropout_rate, self.dtype, name=f'{task}_{layer}')(
+                    outputs[task], train=train
+                )
                 for task in self.tasks
             }
 
             def stitch(name: str, stream: Array, layer: int = layer) -> Array:
                 shape = (len(self.tasks), len(self.tasks), stream.shape[-1])
                 matrix = self.param(f'stitch_{layer}_{name}', first_stitches, shape, self.own)
+                matrix, stream = promote_dtype(matrix, stream, dtype=self.dtype)
                 return jnp.einsum('tjc,j...c->t...c', matrix, stream)
 
             outputs = across_tasks(stitch, outputs)

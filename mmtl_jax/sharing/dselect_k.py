@@ -36,6 +36,7 @@ class DSelectK(CheckedModule):
       gamma: width of the smooth step.
       depth: layers of each expert, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`, but for the selectors; parameters stay float32.
       objectives: what tasks can learn of it beside their own losses.
     """
 
@@ -46,6 +47,7 @@ class DSelectK(CheckedModule):
     gamma: float = 1.0
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
     objectives = ('entropy',)
 
     @nn.compact
@@ -61,7 +63,7 @@ class DSelectK(CheckedModule):
                 f'num_experts={self.num_experts} and num_selected={self.num_selected}.'
             )
         experts = [
-            Branch(self.width, self.depth, self.dropout_rate, name=f'expert_{index}')(features, train=train)
+            Branch(self.width, self.depth, self.dropout_rate, self.dtype, name=f'expert_{index}')(features, train=train)
             for index in range(self.num_experts)
         ]
         outputs = {}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Features
 from mmtl_jax.nn import CheckedModule
@@ -26,6 +27,7 @@ class CGC(CheckedModule):
       num_own: experts of each task.
       depth: layers of each expert, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`, but for the gates; parameters stay float32.
     """
 
     least_sizes: ClassVar[Mapping[str, int]] = {'num_shared': 0, 'num_own': 0}
@@ -36,6 +38,7 @@ class CGC(CheckedModule):
     num_own: int = 1
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
@@ -68,6 +71,7 @@ class PLE(CheckedModule):
       num_own: experts of each task at each level.
       depth: layers of each expert, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`, but for the gates; parameters stay float32.
     """
 
     least_sizes: ClassVar[Mapping[str, int]] = {'num_own': 0}
@@ -79,6 +83,7 @@ class PLE(CheckedModule):
     num_own: int = 1
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
@@ -110,9 +115,9 @@ def extract(
     """
     experts = {
         owner: [
-            Branch(scheme.width, scheme.depth, scheme.dropout_rate, name=f'{prefix}_expert_{owner}_{index}')(
-                inputs[owner], train=train
-            )
+            Branch(
+                scheme.width, scheme.depth, scheme.dropout_rate, scheme.dtype, name=f'{prefix}_expert_{owner}_{index}'
+            )(inputs[owner], train=train)
             for index in range(scheme.num_shared if owner == SHARED else scheme.num_own)
         ]
         for owner in inputs

@@ -37,6 +37,7 @@ class Hierarchical(CheckedModule):
         read.
       depth: layers per task, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
@@ -46,6 +47,7 @@ class Hierarchical(CheckedModule):
     predictions: bool | tuple[str, ...] = False
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @property
     def held(self) -> tuple[str, ...]:
@@ -78,7 +80,7 @@ class Hierarchical(CheckedModule):
                 inputs += [handed_on[base][0]]
                 if base in held:
                     inputs += [self._embed(f'embed_{base}_{task}', handed_on[base][1], held[base], features)]
-            branch = Branch(self.width, self.depth, self.dropout_rate, name=task)
+            branch = Branch(self.width, self.depth, self.dropout_rate, self.dtype, name=task)
             own = outputs[task] = branch(concatenate(inputs), channels=channels, train=train)
             if task in held:
                 # In a model the head has a parent already; a deep clone is free to take its own name.
@@ -91,7 +93,9 @@ class Hierarchical(CheckedModule):
 
     def _embed(self, name: str, predictions: Array, head: nn.Module, features: Features) -> Features:
         """Returns E p `[B, width]`, the same in every stream and position of `features`."""
-        code = nn.Dense(self.width, use_bias=False, name=name)(PROBABILITIES[head.distribution](predictions))
+        code = nn.Dense(self.width, use_bias=False, dtype=self.dtype, name=name)(
+            PROBABILITIES[head.distribution](predictions)
+        )
 
         def spread(_: str, stream: Array) -> Array:
             places = code.reshape(len(code), *(1,) * (stream.ndim - 2), self.width)

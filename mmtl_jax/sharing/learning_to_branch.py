@@ -30,6 +30,7 @@ class LearningToBranch(CheckedModule):
       final_temperature: from pass `num_passes` on.
       num_passes: over which the temperature falls.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
@@ -39,6 +40,7 @@ class LearningToBranch(CheckedModule):
     final_temperature: float = 0.5
     num_passes: int = 1000
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
@@ -62,7 +64,9 @@ class LearningToBranch(CheckedModule):
                 nodes = list(outputs.values())
                 outputs = {task: mix(row, nodes) for task, row in zip(self.tasks, chosen, strict=True)}
             outputs = {
-                task: Branch(self.width, 1, self.dropout_rate, name=f'{task}_{layer}')(outputs[task], train=train)
+                task: Branch(self.width, 1, self.dropout_rate, self.dtype, name=f'{task}_{layer}')(
+                    outputs[task], train=train
+                )
                 for task in self.tasks
             }
         return outputs

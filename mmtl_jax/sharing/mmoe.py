@@ -1,6 +1,7 @@
 """Multi-gate mixture of experts."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Features
 from mmtl_jax.nn import CheckedModule
@@ -20,6 +21,7 @@ class MMoE(CheckedModule):
       num_experts: K.
       depth: layers of each expert, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`, but for the gates; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
@@ -27,12 +29,13 @@ class MMoE(CheckedModule):
     num_experts: int = 4
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
         """Returns each task's mixture."""
         experts = [
-            Branch(self.width, self.depth, self.dropout_rate, name=f'expert_{index}')(features, train=train)
+            Branch(self.width, self.depth, self.dropout_rate, self.dtype, name=f'expert_{index}')(features, train=train)
             for index in range(self.num_experts)
         ]
         return {task: mix(Gate(self.num_experts, name=f'gate_{task}')(features), experts) for task in self.tasks}

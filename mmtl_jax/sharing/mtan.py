@@ -28,33 +28,41 @@ class MTAN(CheckedModule):
       width: feature size D.
       depth: shared layers on the tokens, at `trunk_<layer>`.
       dropout_rate: dropout after each of them.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
         """Returns each task's Features: the masked maps and the masked output of the last layer."""
         stages, stream = list(features.maps), fill_masked(features.tokens, features.mask)
         for layer in range(self.depth):
-            stream = Layers(self.width, 1, self.dropout_rate, name=f'trunk_{layer}')(stream, train=train)
+            stream = Layers(self.width, 1, self.dropout_rate, self.dtype, name=f'trunk_{layer}')(stream, train=train)
             stages.append(fill_masked(stream, features.mask))
         outputs = {}
         for task in self.tasks:
             selected = []
             for index, stage in enumerate(stages):
                 before = selected[-1] if selected else None
-                selected.append(Selection(name=f'{task}_{index}')(stage, before))
+                selected.append(Selection(self.dtype, name=f'{task}_{index}')(stage, before))
             maps = tuple(selected[: len(features.maps)])
             outputs[task] = Features(fill_masked(selected[-1], features.mask), features.mask, maps)
         return outputs
 
 
 class Selection(nn.Module):
-    """One attention module: what a task takes of a stage."""
+    """One attention module: what a task takes of a stage.
+
+    Attributes:
+      dtype: of the arithmetic.
+    """
+
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, stage: Array, before: Array | None) -> Array:
@@ -65,8 +73,10 @@ class Selection(nn.Module):
                 before = self._towards(before, stage)
             seen = jnp.concatenate([stage, before], axis=-1)
         channels = stage.shape[-1]
-        hidden = nn.relu(nn.LayerNorm(name='norm')(nn.Dense(channels, use_bias=False, name='inner')(seen)))
-        return nn.sigmoid(nn.Dense(channels, name='mask')(hidden)) * stage
+        inner = nn.Dense(channels, use_bias=False, dtype=self.dtype, name='inner')(seen)
+        hidden = nn.relu(nn.LayerNorm(dtype=self.dtype, name='norm')(inner))
+        mask = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name='mask')(hidden))
+        return mask * stage.astype(mask.dtype)
 
     def _towards(self, before: Array, stage: Array) -> Array:
         """Returns a map in the shape of the next map, or its mean for each token."""
@@ -74,6 +84,6 @@ class Selection(nn.Module):
         if len(positions) == 1:
             mean = before.mean(axis=(1, 2))[:, None]
             return jnp.broadcast_to(mean, (batch, *positions, mean.shape[-1]))
-        convolution = nn.Conv(channels, (3, 3), use_bias=False, kernel_init=conv_kernel, name='conv')
-        y = nn.relu(nn.LayerNorm(name='conv_norm')(convolution(before)))
+        y = nn.Conv(channels, (3, 3), use_bias=False, kernel_init=conv_kernel, dtype=self.dtype, name='conv')(before)
+        y = nn.relu(nn.LayerNorm(dtype=self.dtype, name='conv_norm')(y))
         return jax.image.resize(y, stage.shape, 'linear')

@@ -1,6 +1,7 @@
 """No sharing after fusion."""
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from mmtl_jax.core.types import Features
 from mmtl_jax.nn import CheckedModule
@@ -17,17 +18,19 @@ class Split(CheckedModule):
       width: feature size D.
       depth: layers per task, of the tokens and of each map.
       dropout_rate: dropout after each layer.
+      dtype: of the arithmetic and the result, such as `'bfloat16'`; parameters stay float32.
     """
 
     tasks: tuple[str, ...]
     width: int
     depth: int = 1
     dropout_rate: float = 0.0
+    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, features: Features, *, train: bool) -> dict[str, Features]:
         """Returns each task's Features."""
         return {
-            task: Branch(self.width, self.depth, self.dropout_rate, name=task)(features, train=train)
+            task: Branch(self.width, self.depth, self.dropout_rate, self.dtype, name=task)(features, train=train)
             for task in self.tasks
         }

@@ -132,6 +132,27 @@ def test_dropout_acts_in_training(case):
     assert values[0] != values[1]
 
 
+def test_bfloat16_is_near_float32_and_predictions_and_gradients_stay_float32(case):
+    head = case.head.clone(dtype='bfloat16')
+
+    def objective(variables):
+        predictions = head.apply(variables, case.inputs(), train=False)
+        floats = [leaf for leaf in jax.tree.leaves(predictions) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        return sum(jnp.sum(jnp.sin(leaf + 0.1)) for leaf in floats), floats
+
+    gradients, predictions = jax.jit(jax.grad(objective, has_aux=True))(case.variables)
+    assert all_finite((gradients, predictions))
+    assert {leaf.dtype for leaf in jax.tree.leaves((gradients, predictions))} == {np.dtype('float32')}
+    exact = [
+        leaf
+        for leaf in jax.tree.leaves(case.apply(case.variables, case.inputs()))
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    ]
+    # bfloat16 has 8 bits, a relative 1/256 per operation on numbers around one.
+    errors = np.concatenate([np.abs(a - b).ravel() for a, b in zip(predictions, exact, strict=True)])
+    assert 0 < np.mean(errors) < 0.05
+
+
 def test_train_has_no_default(case):
     with pytest.raises(TypeError, match='train'):
         case.head.apply(case.variables, case.inputs())

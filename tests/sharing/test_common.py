@@ -212,6 +212,28 @@ def test_dropout_acts_in_training_only_by_its_own_rng(case):
     assert np.isfinite(first).all()
 
 
+def test_bfloat16_is_near_float32_and_gradients_stay_float32(case):
+    scheme = case.sharing.clone(dtype='bfloat16')
+
+    def objective(variables):
+        outputs = scheme.apply(variables, case.fused(), train=False)
+        streams = jax.tree.map(jnp.float32, [(f.tokens, f.maps) for f in outputs.values()])
+        return sum(jnp.sum(jnp.sin(stream + 0.1)) for stream in jax.tree.leaves(streams)), outputs
+
+    gradients, outputs = quick.jit(jax.grad(objective, has_aux=True, allow_int=True))(case.variables)
+    gradients = gradients.get('params', {})
+    assert all_finite((gradients, outputs))
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} <= {np.dtype('float32')}
+    exact = case.step(case.fused())[1]
+    for task in TASKS:
+        assert outputs[task].tokens.dtype == jnp.bfloat16
+        streams = jax.tree.leaves((outputs[task].tokens, outputs[task].maps))
+        # bfloat16 has 8 bits, a relative 1/256 per operation on numbers around one.
+        for rough, fine in zip(streams, jax.tree.leaves((exact[task].tokens, exact[task].maps)), strict=True):
+            assert np.mean(np.abs(np.float32(rough) - fine)) < 0.05
+        assert np.any(np.float32(outputs[task].tokens) != exact[task].tokens)
+
+
 def test_train_has_no_default(case):
     with pytest.raises(TypeError, match='train'):
         case.sharing.apply(case.variables, case.fused())
