@@ -75,7 +75,13 @@ def get_config(arg: str = '') -> ConfigDict:
         'weight_decay': 0.02,
         'clip_norm': 5.0,
     }
-    config.training = {'num_steps': 2400, 'log_every': 50, 'eval_every': 400, 'average_decay': 0.998}
+    config.training = {
+        'num_steps': 2400,
+        'log_every': 50,
+        'eval_every': 400,
+        'average_decay': 0.998,
+        'dtype': 'float32',
+    }
     config.results = {'splits': ('validation', 'test'), 'num_samples': 12, 'images': ('image',), 'texts': ('caption',)}
     return config.lock()
 

@@ -144,6 +144,7 @@ def get_config(arg: str = '') -> ConfigDict:
         'log_every': 50,
         'eval_every': 700,
         'average_decay': 0.998,
+        'dtype': 'float32',
     }
     config.results = {
         'splits': ('validation', 'test'),

@@ -52,7 +52,7 @@ def config_of(
     config.optimizer = dict(_STAMP_SCENES['optimizer'])
     if learning_rate is not None:
         config.optimizer.learning_rate = learning_rate
-    config.training = training
+    config.training = {'dtype': 'float32', **training}
     config.results = {'splits': splits, 'num_samples': 12, 'images': (data['inputs']['image'],)}
     return config.lock()
 

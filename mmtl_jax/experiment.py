@@ -12,6 +12,7 @@ from mmtl_jax import balancing, fusion, sharing, tasks
 from mmtl_jax.core.build import build, construct
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
+from mmtl_jax.nn import in_dtype
 from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
 from mmtl_jax.pretrained.tokenizer import check_tokenizer
 from mmtl_jax.tasks import Task
@@ -150,6 +151,7 @@ def from_config(
     training = dict(values['training'])
     devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
     average_decay = training.pop('average_decay', None)
+    model = in_dtype(model, training.pop('dtype', None))
     settings = _section(Settings, 'training', training)
     higher_is_better(settings.best_metric, task_list)
     task_names = [task.name for task in task_list]

@@ -151,7 +151,7 @@ def keys_of(*functions) -> dict[str, str]:
     [
         ('data', keys_of(Inputs)),
         ('optimizer', {k: v for k, v in keys_of(make_optimizer, make_schedule).items() if k != 'num_steps'}),
-        ('training', {**keys_of(Settings, Devices), 'average_decay': '`None`'}),
+        ('training', {**keys_of(Settings, Devices), 'average_decay': '`None`', 'dtype': '`None`'}),
         ('results', keys_of(Results)),
     ],
 )

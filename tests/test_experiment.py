@@ -35,6 +35,18 @@ def test_the_pieces_are_what_the_config_says():
     assert experiment.results.splits == ('validation', 'test')
 
 
+def test_the_arithmetic_of_every_part_that_names_no_type_of_its_own():
+    values = tiny_values(training={'dtype': 'bfloat16'})
+    values['encoders'] = {name: dict(spec) for name, spec in values['encoders'].items()}
+    values['encoders']['text']['dtype'] = 'float32'
+    model = from_config(values).model
+    kept = model.encoders.pop('text').dtype
+    parts = (model.fusion, model.sharing, *model.encoders.values(), *model.heads.values())
+    assert (kept, {part.dtype for part in parts}) == ('float32', {'bfloat16'})
+    with pytest.raises(ValueError, match=r"dtype must be a type of floats, such as 'bfloat16', got 'fast'"):
+        from_config(tiny_values(training={'dtype': 'fast'}))
+
+
 def test_a_config_dict_and_plain_values_are_the_same():
     assert plain_config(tiny.get_config()) == tiny_values()
     assert isinstance(from_config(tiny_values()).config['data'], dict)

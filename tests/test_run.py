@@ -138,6 +138,21 @@ def test_the_seed_alone_decides_the_numbers(finished, tmp_path, no_report):
         assert [row == other for row, other in zip(rows, rows_of(finished), strict=True)] == [same] * len(rows)
 
 
+def test_a_run_in_bfloat16_is_near_one_in_float32_and_is_evaluated_in_it(finished, tmp_path, capsys, no_report):
+    rough = tmp_path / 'rough'
+    assert train_tiny(rough, '--config.training.dtype=bfloat16') == 0
+    _, state, _ = open_latest(rough)
+    floats = [leaf.dtype for leaf in jax.tree.leaves(state) if jax.numpy.issubdtype(leaf.dtype, np.floating)]
+    assert {*floats} == {np.dtype('float32')}
+    mine, theirs = (rows_of(run)[0]['kind/loss'] for run in (rough, finished))
+    # The first steps; bfloat16 has 8 bits, a relative 1/256 per operation.
+    assert 0 < abs(mine - theirs) < 0.05
+    validated = {f'kind/loss {row["kind/loss"]:.4f}' for row in rows_of(rough) if row['split'] == 'validation'}
+    capsys.readouterr()
+    assert call('evaluate', f'--workdir={rough}', '--split=validation') == 0
+    assert validated & {*capsys.readouterr().out.splitlines()}, 'evaluated in another type than in training'
+
+
 def test_eight_devices_give_the_numbers_of_one(finished, tmp_path, no_report):
     assert train_tiny(tmp_path / 'eight', '--config.training.num_devices=8') == 0
     for row, expected in zip(rows_of(tmp_path / 'eight'), rows_of(finished), strict=True):
