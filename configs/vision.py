@@ -1,7 +1,7 @@
 """What the configs of pictures have in common; no config itself.
 
 Each of them trains on its published data set by default, and with the argument `scenes` on the sprites of
-`stamp_scenes`, with the encoder and the training of configs/stamp_scenes.py, which need no download and no GPU. All
+`stamp_scenes`, with the encoder of configs/stamp_scenes.py and fewer steps, which need no download and no GPU. All
 tasks read the fused features, with the maps of the picture, so that any sharing scheme stands between them:
 `--config.sharing.name=MMoE` takes another where it is `Hard`.
 `--config.encoders.image.pretrained=hub:microsoft/resnet-50` begins with published weights where the encoder is a
@@ -19,7 +19,8 @@ OBJECTS = {'boxes': 'objects/bbox', 'labels': 'objects/label'}
 # For data sets without a validation split.
 HELD_OUT = {'train': 'train[:90%]', 'validation': 'train[90%:]'}
 _STAMP_SCENES = stamp_scenes.get_config().to_dict()
-SMALL, SMALL_TRAINING = _STAMP_SCENES['encoders']['image'], _STAMP_SCENES['training']
+SMALL = _STAMP_SCENES['encoders']['image']
+SMALL_TRAINING = {**_STAMP_SCENES['training'], 'num_steps': 1500, 'eval_every': 250}
 SCENES_BOXES = {**BOXES, 'instances': 'instance_mask', 'tight': True}
 SCENES_DETECTION = {field: stamp_scenes.TASKS['objects'][field] for field in ('width', 'level', 'primary')}
 
