@@ -110,20 +110,20 @@ def task_attention(parameters, streams, mask, tasks):
     return {task: {name: attend(task, name) for name in streams} for task in tasks}
 
 
+def selection(of_stage, stage, seen):
+    hidden = np.maximum(norm(of_stage['norm'], dense(of_stage['inner'], seen)), 0)
+    return sigmoid(dense(of_stage['mask'], hidden)) * stage
+
+
 def mtan(parameters, streams, mask, tasks):
     """Returns the tokens only where there is one map, whose mean they see."""
     stages = {'map_0': streams['map_0'], 'tokens': layer(parameters['trunk_0'], streams['tokens'])}
-
-    def attend(of_stage, stage, seen):
-        hidden = np.maximum(norm(of_stage['norm'], dense(of_stage['inner'], seen)), 0)
-        return sigmoid(dense(of_stage['mask'], hidden)) * stage
-
     outputs = {}
     for task in tasks:
-        level = attend(parameters[f'{task}_0'], stages['map_0'], stages['map_0'])
+        level = selection(parameters[f'{task}_0'], stages['map_0'], stages['map_0'])
         mean = np.broadcast_to(level.mean(axis=(1, 2))[:, None], (*stages['tokens'].shape[:2], level.shape[-1]))
         seen = np.concatenate([stages['tokens'], mean], axis=-1)
-        outputs[task] = {'tokens': attend(parameters[f'{task}_1'], stages['tokens'], seen), 'map_0': level}
+        outputs[task] = {'tokens': selection(parameters[f'{task}_1'], stages['tokens'], seen), 'map_0': level}
     return outputs
 
 

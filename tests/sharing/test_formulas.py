@@ -1,5 +1,6 @@
 """Schemes against their formulas in numpy, for three tasks."""
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -55,6 +56,21 @@ def test_mtan_hands_the_masked_map_to_the_next_one():
     np.testing.assert_array_equal(changed, [True, False, False])
     # What is read of a stage is at most the stage: the mask lies between 0 and 1.
     assert np.all(np.abs(before) <= np.abs(features.maps[1]))
+
+
+def test_mtan_passes_the_maps_of_all_tasks_on_by_the_same_convolution():
+    """The authors' code has one for all tasks, and their paper gives it no index of a task."""
+    scheme, features = sharing.MTAN(TASKS, WIDTH), fused(num_maps=2)
+    parameters = quick.parameters(scheme, features, noise=0.1, train=False)['params']
+    outputs = quick.jit(lambda: scheme.apply({'params': parameters}, features, train=False))()
+    passage, stage = parameters['passage_1'], features.maps[1]
+    convolution = nn.Conv(stage.shape[-1], (3, 3), use_bias=False)
+    for task in TASKS:
+        convolved = np.asarray(convolution.apply({'params': passage['conv']}, outputs[task].maps[0]))
+        passed = jax.image.resize(np.maximum(plain.norm(passage['norm'], convolved), 0), stage.shape, 'linear')
+        expected = plain.selection(parameters[f'{task}_1'], stage, np.concatenate([stage, passed], axis=-1))
+        # float32, in another order.
+        np.testing.assert_allclose(outputs[task].maps[1], expected, atol=1e-5)
 
 
 def test_cross_stitches_start_as_convex_combinations():
