@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from configs import stamp_scenes
 from experiments.runs import (
     Options,
     least_table,
@@ -23,7 +24,7 @@ from experiments.runs import (
     train_run,
     training_costs,
 )
-from mmtl_jax import sharing
+from mmtl_jax import data, sharing
 from mmtl_jax.core.files import read_json, write_bytes_atomic
 from mmtl_jax.metrics import delta_m
 from mmtl_jax.reporting import scene_sheet
@@ -158,6 +159,21 @@ def better(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
     return [f'{len(names)} of {len(means)} schemes are better than single tasks on average{which}.']
 
 
+def labels_of_scenes() -> list[int]:
+    """Returns the categories of the test scenes, as they stand in the data."""
+    return data.read_values(data.load_source('stamp_scenes', SPLIT), stamp_scenes.TARGETS['category']['key'])
+
+
+def most_frequent(labels: Sequence[int]) -> str:
+    """Returns a sentence about what naming the most frequent category reaches; below 0 is no label."""
+    labelled = np.asarray(labels)[np.asarray(labels) >= 0]
+    share = np.bincount(labelled).max() / len(labelled)
+    return (
+        f'The most frequent category makes up {100 * share:.1f} % of the test scenes: an accuracy near this says that '
+        'the category was not learnt in these steps, and that its part of Δm is chance.'
+    )
+
+
 def draw(run: pathlib.Path) -> bytes:
     """Returns a PNG of what a run predicts on scenes of the test split, beside the truth, drawn once."""
     path = run / FIGURE
@@ -182,7 +198,8 @@ def work(options: Options) -> None:
     if drawn in finished:
         write_bytes_atomic(options.out.parent.parent / 'figures' / FIGURE, draw(drawn))
     found = {row: [values_of(run) for run in of_row] for row, of_row in runs.items()}
-    options.out.write_text(page(found, steps, machines(finished), drawn in finished))
+    facts = [*machines(finished), most_frequent(labels_of_scenes())]
+    options.out.write_text(page(found, steps, facts, drawn in finished))
 
 
 if __name__ == '__main__':
