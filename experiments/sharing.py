@@ -148,15 +148,26 @@ def page(found: Mapping[str, Sequence[Mapping[str, float]]], steps: int, facts: 
 
 
 def better(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
-    """Returns a sentence about which schemes beat the single tasks; none without these."""
-    means = {
-        row: np.mean([run[DELTA] for run in runs]) for row, runs in scores.items() if row != SINGLE and DELTA in runs[0]
-    }
-    if not means:
+    """Returns what can be said of the schemes against the single tasks, task by task; nothing without these."""
+    schemes = [row for row in scores if row != SINGLE and DELTA in scores[row][0]]
+    if not schemes:
         return []
-    names = [row for row in sorted(means, key=means.get) if means[row] < 0]
-    which = f': {", ".join(names)}' if names else ''
-    return [f'{len(names)} of {len(means)} schemes are better than single tasks on average{which}.']
+    found = []
+    for key in PRIMARIES:
+        name = SCORES[key]
+        apart = {row: apart_by(*([run[name] for run in scores[each]] for each in (row, SINGLE))) for row in schemes}
+        above, below = ([row for row in schemes if sign * apart[row] > 2] for sign in (1, -1))
+        found.append(f'{name} better {", ".join(above) or "none"}, worse {", ".join(below) or "none"}')
+    return [
+        'By more than two standard deviations, the larger of the two rows, these differ from single tasks: in '
+        f'{"; in ".join(found)}.'
+    ]
+
+
+def apart_by(values: Sequence[float], others: Sequence[float]) -> float:
+    """Returns the difference of the means in standard deviations, the larger of the two; 0 without spread."""
+    spread = max(np.std(values, ddof=1), np.std(others, ddof=1)) if min(len(values), len(others)) > 1 else 0.0
+    return float((np.mean(values) - np.mean(others)) / spread) if spread else 0.0
 
 
 def labels_of_scenes() -> list[int]:
