@@ -85,13 +85,18 @@ def environment() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Returns the host's processor and its number of cores, such as '2 cores of AMD EPYC'."""
+    """Returns the host's processor and its cores, such as '8 cores of AMD EPYC', or '2 of 8 cores of AMD EPYC'.
+
+    The latter is said where this process may use some of them only.
+    """
     try:
         lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
         model = next(line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
     except (OSError, StopIteration):  # not Linux, or a processor that Linux does not name
         model = platform.processor() or platform.machine()
-    return f'{os.cpu_count()} cores of {model}'
+    cores = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else cores
+    return f'{cores if usable == cores else f"{usable} of {cores}"} cores of {model}'
 
 
 def git_commit() -> str | None:

@@ -1,11 +1,12 @@
 """The run directory: whose it is, and what its environment tells."""
 
 import json
+import os
 
 import pytest
 
 from mmtl_jax.core.files import write_json_atomic
-from mmtl_jax.training.run_directory import check_workdir, claim, config_difference, environment
+from mmtl_jax.training.run_directory import check_workdir, claim, config_difference, environment, processor
 
 CONFIG = {'seed': 0, 'training': {'num_steps': 10}, 'data': {'steps': ({'name': 'resize'},), 'eval_steps': {}}}
 
@@ -61,3 +62,13 @@ def test_the_environment_is_what_a_reader_needs_to_repeat_a_run():
     assert len(found['devices']) == 8
     assert found['process_count'] == 1
     json.dumps(found)
+
+
+def test_the_processor_is_told_with_the_cores_that_the_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, 'cpu_count', lambda: 8)
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {*range(8)}, raising=False)
+    assert processor().startswith('8 cores of ')
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda process: {3, 5})
+    assert processor().startswith('2 of 8 cores of ')
+    monkeypatch.delattr(os, 'sched_getaffinity')
+    assert processor().startswith('8 cores of ')
