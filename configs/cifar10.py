@@ -5,12 +5,18 @@
 pastes the pictures of CIFAR-10, scaled, on a canvas of noise of 64 pixels, so that their boxes are known: at a random
 place at every visit in training, and in evaluation at one that the picture decides on. TFDS downloads 0.16 GiB by
 itself and needs TensorFlow to prepare them, on any machine. A tenth of the training split is held out for validation;
-test is the data set's own. Without a download, on scenes of one sprite each, whose background is more than noise:
+test is the data set's own. Cost and result: not measured, it has not been trained to the end; the tests run it from end
+to end on made-up pictures. Without a download, on scenes of one sprite each, whose background is more than noise:
 
     python -m mmtl_jax.train --config=configs/cifar10.py:scenes --workdir=runs/cifar10_scenes
 
-Both need pycocotools (`pip install 'mmtl_jax[vision]'`). Cost and result: not measured, neither has been trained to the
-end. Both run from end to end in the tests, on made-up pictures and on a few scenes.
+took 10 minutes on one core of an AMD EPYC that other work shared. On the 500 test scenes (seed 0, best checkpoint by
+validation):
+
+    objects     AP50 .956, AP .599 with the classes left out; AP50 .249, AP .162 with them
+    category    accuracy .190, macro-F1 .129, of 12 classes
+
+Both need pycocotools (`pip install 'mmtl_jax[vision]'`).
 """
 
 from ml_collections import ConfigDict

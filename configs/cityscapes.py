@@ -65,7 +65,7 @@ STREET = {
 CLASSES = {
     '': {'num_classes': len(STREET), 'class_names': tuple(STREET)},
     MTAN: {'num_classes': 7},
-    vision.SCENES: {'num_classes': vision.NUM_CATEGORIES + 1},
+    vision.SCENES: {'num_classes': len(vision.SCENES_CLASSES), 'class_names': vision.SCENES_CLASSES},
 }
 
 

@@ -7,13 +7,19 @@ all that a run offers around them: half of the training pictures are mosaics of 
 held-out fiftieth of the training split is evaluated; the best checkpoint is that with the highest AP50 there, and the
 run stops after 6 evaluations without a better one; the report, runs/coco_study/report.html, has the curves of every
 loss, weight and metric, and the test split, which is what COCO calls validation, is evaluated once, with the best
-checkpoint. The same without a download, on sprites of 12 categories, evaluated every 100 steps by AP50 without the
-classes:
+checkpoint. Cost and result: not measured, it has not been trained to the end; the tests run it from end to end on
+made-up pictures. The same without a download, on sprites of 12 categories, evaluated every 100 steps by AP50 without
+the classes:
 
     python -m mmtl_jax.train --config=configs/coco_study.py:scenes --workdir=runs/coco_study_scenes
 
-Both need pycocotools (`pip install 'mmtl_jax[vision]'`). Cost and result: not measured, neither has been trained to the
-end. Both run from end to end in the tests, on made-up pictures and on a few scenes.
+took 14 minutes on one core of an AMD EPYC that other work shared; the last of the 15 evaluations was the best. On the
+500 test scenes (seed 0):
+
+    objects    AP50 .691, AP .315 with the classes left out; AP50 .151, AP .077 with them
+    classes    average precision .365, area under the ROC curve .652, means over the 12
+
+Both need pycocotools (`pip install 'mmtl_jax[vision]'`).
 """
 
 from ml_collections import ConfigDict

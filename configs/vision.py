@@ -14,6 +14,8 @@ from configs import stamp_scenes
 
 SCENES = 'scenes'
 NUM_CATEGORIES = stamp_scenes.NUM_CATEGORIES
+# What `segmentation_mask` of the scenes holds.
+SCENES_CLASSES = ('background', *stamp_scenes.CATEGORIES)
 BOXES = {'boxes': 'objects/bbox', 'with_boxes': ('objects/label',)}
 OBJECTS = {'boxes': 'objects/bbox', 'labels': 'objects/label'}
 # For data sets without a validation split.

@@ -15,6 +15,7 @@ from mmtl_jax.reporting.style import clean, panels
 
 LONGEST_SIDE = 384  # pixels; a larger picture makes the file larger, and what is seen of it no better
 PANEL = 2.3  # inches
+ABREAST = 4  # panels that fit beside each other; a scene with more has a row of its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Scene:
 
 
 def scene_sheet(scenes: Sequence[Scene]) -> Figure:
-    """Returns a row of panels for each scene: boxes and points in one panel, masks and values beside the truth.
+    """Returns some panels for each scene: boxes and points in one panel, masks and values beside the truth.
+
+    Scenes of many panels have a row each, others stand side by side.
 
     Args:
       scenes: at least one, with the same tasks or some of them.
@@ -47,7 +50,8 @@ def scene_sheet(scenes: Sequence[Scene]) -> Figure:
         raise ValueError('scene_sheet needs at least one scene with an answer in its picture.')
     sides = [np.shape(scene.image)[:2] for scene in scenes]
     tallest = min(max(height / width for height, width in sides), 2.0)
-    figure, all_axes = panels(len(rows) * columns, columns=columns, width=PANEL, height=PANEL * tallest + 0.5)
+    abreast = max(1, ABREAST // columns)
+    figure, all_axes = panels(len(rows) * columns, columns=abreast * columns, width=PANEL, height=PANEL * tallest + 0.5)
     for place, axes in enumerate(all_axes):
         row, column = divmod(place, columns)
         if column < len(rows[row]):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from configs import stamp_scenes
-from mmtl_jax.data.builders import stamps_package
+from mmtl_jax.data.builders import stamps_index, stamps_package
 from mmtl_jax.run import saved_experiment
 from tests.data.builders import miniature_stamps
 from tests.verbs import edited, train_tiny
@@ -30,6 +30,10 @@ SMALL = """config.data.sources[0]['builder_kwargs'] = dict(num_train=12, num_val
 def test_the_argument_names_tasks(argument, tasks):
     config = stamp_scenes.get_config(argument)
     assert set(config.tasks) == set(config.data.targets) == set(tasks)
+
+
+def test_the_categories_are_those_of_the_stamps():
+    assert stamp_scenes.CATEGORIES == stamps_index.CATEGORIES
 
 
 def test_the_argument_names_a_sharing_scheme():

@@ -139,5 +139,13 @@ def test_a_sheet_has_a_row_for_each_scene_and_truth_beside_what_is_predicted():
     assert figure.axes[0].images[0].get_array().shape == (384, 192, 3), 'a large picture is made smaller'
     assert to_png(figure, dpi=40)
     assert '<image' in to_svg(figure, 'scene')
+    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert places == [*((0, column) for column in range(6)), (1, 0)]
     with pytest.raises(ValueError, match='at least one scene with an answer'):
         scene_sheet([Scene(GREY, {})])
+
+
+def test_scenes_of_one_panel_stand_side_by_side():
+    figure = scene_sheet([Scene(GREY, {'objects': (FOUND, TRUE)})] * 5)
+    places = [(axes.get_subplotspec().rowspan.start, axes.get_subplotspec().colspan.start) for axes in figure.axes]
+    assert places == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)]
