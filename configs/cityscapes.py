@@ -17,11 +17,16 @@ literature reports on. A person must download it, from https://github.com/lorenm
 
     python -m mmtl_jax.train --config=configs/cityscapes.py:scenes --workdir=runs/cityscapes_scenes
 
-needs no download: sprites of 12 categories and the background, which bulge out of a wall (`depth_of_solids`).
+needs no download: sprites of 12 categories and the background, which bulge out of a wall (`depth_of_solids`). It took
+16 minutes on one core of an AMD EPYC that other work shared. On the 500 test scenes (seed 0, best checkpoint by
+validation):
 
-The test split has no annotations, so that the best checkpoint is chosen on what it is reported on, as is usual there.
-Cost and result: not measured, none has been trained to the end. All three run from end to end in the tests, on made-up
-pictures and on a few scenes.
+    segmentation    mIoU .179, pixel accuracy .845, of 13 classes
+    depth           absolute error .008, relative error .009, delta1 1.000 (the depths lie close to each other)
+
+The test split of the streets has no annotations, so that the best checkpoint is chosen on what it is reported on, as is
+usual there. Cost and result of the published forms: not measured, neither has been trained to the end; the tests run
+them from end to end on made-up pictures.
 """
 
 from ml_collections import ConfigDict
