@@ -19,7 +19,7 @@ from mmtl_jax.run import Run, open_checkpoints, open_run, saved_experiment
 from mmtl_jax.training import checkpoint
 from mmtl_jax.training.mesh import split
 from tests.configs import tiny
-from tests.verbs import ENVIRONMENT, TINY, call, one_error, rows_of, snapshot, train_tiny
+from tests.verbs import ENVIRONMENT, TINY, call, edited, one_error, rows_of, snapshot, train_tiny
 
 
 @pytest.fixture(scope='module')
@@ -140,7 +140,8 @@ def test_the_seed_alone_decides_the_numbers(finished, tmp_path, no_report):
 
 def test_a_run_in_bfloat16_is_near_one_in_float32_and_is_evaluated_in_it(finished, tmp_path, capsys, no_report):
     rough = tmp_path / 'rough'
-    assert train_tiny(rough, '--config.training.dtype=bfloat16') == 0
+    config = edited(tmp_path, "config.training.dtype = 'bfloat16'")
+    assert train_tiny(rough, config=config) == 0
     _, state, _ = open_latest(rough)
     floats = [leaf.dtype for leaf in jax.tree.leaves(state) if jax.numpy.issubdtype(leaf.dtype, np.floating)]
     assert {*floats} == {np.dtype('float32')}

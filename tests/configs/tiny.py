@@ -91,7 +91,6 @@ def get_config(arg: str = '') -> ConfigDict:
         'best_metric': 'primary',
         'average_decay': 0.9,
         'keep_checkpoints': 1,
-        'dtype': 'float32',
         'num_devices': 1,
         'compilation_cache': None,
     }
