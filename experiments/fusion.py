@@ -12,15 +12,17 @@ trains it on all but one, trains the best fusions with encoders from scratch (co
 
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from experiments.runs import (
     COSTS,
+    DEVIATIONS,
     Options,
     call,
     cell,
+    exceeds,
     least_table,
     machines,
     run_experiment,
@@ -53,10 +55,9 @@ SCORES = {
 }
 SPLIT = 'test'
 RETRAINED = 'trained on the rest'
-# A gain counts when it is more than so many standard deviations, the cost of an absence when it is more than this.
-DEVIATIONS = 2
 # Which standard deviation of two rows -> from that of each.
 SPREADS = {'of either row': max, 'of the difference': np.hypot}
+# The cost of an absence counts when it is more than this.
 COUNTS = 0.01
 
 
@@ -95,14 +96,6 @@ def subsets(run: pathlib.Path) -> dict:
     if not path.exists():
         call('mmtl_jax.evaluate', f'--workdir={run}', f'--split={SPLIT}', '--modalities=all-subsets')
     return read_json(path)
-
-
-def exceeds(values: Sequence[float], others: Sequence[float], spread: Callable[[float, float], float]) -> bool:
-    """Returns whether one mean is above another by more than `DEVIATIONS` of their joint spread; not of one run."""
-    if min(len(values), len(others)) < 2:
-        return False
-    gain = np.mean(values) - np.mean(others)
-    return bool(gain > DEVIATIONS * spread(np.std(values, ddof=1), np.std(others, ddof=1)))
 
 
 def gains(found: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:

@@ -14,6 +14,8 @@ from mmtl_jax.command import run_command
 from mmtl_jax.core.files import read_json
 
 COSTS = ('parameters', 'ms a step', 'training, s')
+# A difference between rows counts when it is more than so many standard deviations.
+DEVIATIONS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +167,14 @@ def training_costs(resources: Mapping[str, Any], num_steps: int) -> dict[str, fl
     """Returns the `COSTS` of a run from its record; a step includes the wait for its input."""
     seconds = training_seconds(resources)
     return dict(zip(COSTS, (sum(resources['parameters'].values()), 1000 * seconds / num_steps, seconds), strict=True))
+
+
+def exceeds(values: Sequence[float], others: Sequence[float], spread: Callable[[float, float], float]) -> bool:
+    """Returns whether one mean is above another by more than `DEVIATIONS` of their joint spread; not of one run."""
+    if min(len(values), len(others)) < 2:
+        return False
+    gain = np.mean(values) - np.mean(others)
+    return bool(gain > DEVIATIONS * spread(np.std(values, ddof=1), np.std(others, ddof=1)))
 
 
 def machines(runs: Iterable[pathlib.Path]) -> list[str]:

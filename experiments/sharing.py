@@ -15,7 +15,9 @@ import numpy as np
 
 from configs import stamp_scenes
 from experiments.runs import (
+    DEVIATIONS,
     Options,
+    exceeds,
     least_table,
     machines,
     run_experiment,
@@ -153,21 +155,15 @@ def better(scores: Mapping[str, Sequence[Mapping[str, float]]]) -> list[str]:
     if not schemes:
         return []
     found = []
-    for key in PRIMARIES:
-        name = SCORES[key]
-        apart = {row: apart_by(*([run[name] for run in scores[each]] for each in (row, SINGLE))) for row in schemes}
-        above, below = ([row for row in schemes if sign * apart[row] > 2] for sign in (1, -1))
+    for name in map(SCORES.get, PRIMARIES):
+        values = {row: [run[name] for run in scores[row]] for row in (SINGLE, *schemes)}
+        above = [row for row in schemes if exceeds(values[row], values[SINGLE], max)]
+        below = [row for row in schemes if exceeds(values[SINGLE], values[row], max)]
         found.append(f'{name} better {", ".join(above) or "none"}, worse {", ".join(below) or "none"}')
     return [
-        'By more than two standard deviations, the larger of the two rows, these differ from single tasks: in '
-        f'{"; in ".join(found)}.'
+        f'By more than {DEVIATIONS} standard deviations, the larger of the two rows, these differ from single tasks: '
+        f'in {"; in ".join(found)}.'
     ]
-
-
-def apart_by(values: Sequence[float], others: Sequence[float]) -> float:
-    """Returns the difference of the means in standard deviations, the larger of the two; 0 without spread."""
-    spread = max(np.std(values, ddof=1), np.std(others, ddof=1)) if min(len(values), len(others)) > 1 else 0.0
-    return float((np.mean(values) - np.mean(others)) / spread) if spread else 0.0
 
 
 def labels_of_scenes() -> list[int]:

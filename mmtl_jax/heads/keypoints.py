@@ -34,7 +34,8 @@ class Keypoints(CheckedModule):
           ValueError: features without maps, or of several modalities.
         """
         maps = maps_of(features, 'Keypoints', self.level)
-        return CellReadout(self.num_keypoints, self.width, None, self.dropout_rate, self.dtype)(maps, train=train)
+        readout = CellReadout(self.num_keypoints, self.width, dropout_rate=self.dropout_rate, dtype=self.dtype)
+        return readout(maps, train=train)
 
 
 def decode_keypoints(logits: Array) -> dict[str, Array]:

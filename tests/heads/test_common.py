@@ -54,6 +54,11 @@ def features(seed: int = 0, fill: float = 0.0) -> Features:
     )
 
 
+def floats_of(predictions) -> list:
+    """Returns the arrays of floats among the predictions of a head."""
+    return [leaf for leaf in jax.tree.leaves(predictions) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
 class Case:
     """One head with its parameters and compiled functions, shared by the tests."""
 
@@ -79,8 +84,7 @@ class Case:
         predictions = self.head.apply(variables, read, train=True, rngs={'dropout': jax.random.key(seed)})
         if self.name == 'CTC':
             predictions = jnp.where(predictions['mask'][..., None], predictions['logits'], 0)
-        floats = [leaf for leaf in jax.tree.leaves(predictions) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-        return sum(jnp.sum(jnp.sin(leaf + 0.1)) for leaf in floats)
+        return sum(jnp.sum(jnp.sin(leaf + 0.1)) for leaf in floats_of(predictions))
 
 
 @pytest.fixture(scope='module', params=heads.__all__)
@@ -137,17 +141,13 @@ def test_bfloat16_is_near_float32_and_predictions_and_gradients_stay_float32(cas
 
     def objective(variables):
         predictions = head.apply(variables, case.inputs(), train=False)
-        floats = [leaf for leaf in jax.tree.leaves(predictions) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+        floats = floats_of(predictions)
         return sum(jnp.sum(jnp.sin(leaf + 0.1)) for leaf in floats), floats
 
     gradients, predictions = jax.jit(jax.grad(objective, has_aux=True))(case.variables)
     assert all_finite((gradients, predictions))
     assert {leaf.dtype for leaf in jax.tree.leaves((gradients, predictions))} == {np.dtype('float32')}
-    exact = [
-        leaf
-        for leaf in jax.tree.leaves(case.apply(case.variables, case.inputs()))
-        if jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
+    exact = floats_of(case.apply(case.variables, case.inputs()))
     # bfloat16 has 8 bits, a relative 1/256 per operation on numbers around one.
     errors = np.concatenate([np.abs(a - b).ravel() for a, b in zip(predictions, exact, strict=True)])
     assert 0 < np.mean(errors) < 0.05
