@@ -8,6 +8,9 @@ import jax.numpy as jnp
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state, mask_inactive
 from mmtl_jax.core.types import Array, PyTree
 
+# Rows for which sums beat products on CPUs.
+FEW = 4
+
 
 def aggregate(
     balancer: Balancer, jacobian: PyTree, losses: Array | None = None, state: Any = None
@@ -68,6 +71,8 @@ def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
 
     def product(leaf: Array) -> Array:
         dtype = jnp.promote_types(leaf.dtype, jnp.float32)
+        if leading == 1 and sums_are_faster(len(leaf)):
+            return _by_sums(leaf.astype(dtype))
         rows = leaf.reshape(*leaf.shape[:leading], -1)
         subscripts = 'ik,jk->ij' if leading == 1 else 'aik,bjk->abij'
         return jnp.einsum(
@@ -75,6 +80,21 @@ def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
         ).astype(dtype)
 
     return sum(product(leaf) for leaf in jax.tree.leaves(jacobian))
+
+
+def sums_are_faster(num_tasks: int) -> bool:
+    """Returns whether products with so few rows take this platform longer than sums, one for each row or pair of rows.
+
+    On CPUs, where a row of its own need not be copied to the others first, and what is summed may be masked in passing.
+    """
+    return num_tasks <= FEW and jax.default_backend() == 'cpu'
+
+
+def _by_sums(rows: Array) -> Array:
+    """Returns the inner products `[T, T]` of a few rows `[T, ...]`, each of them once."""
+    tasks = range(len(rows))
+    products = {(i, j): jnp.sum(rows[i] * rows[j]) for i in tasks for j in tasks if i <= j}
+    return jnp.stack([jnp.stack([products[min(i, j), max(i, j)] for j in tasks]) for i in tasks])
 
 
 def squared_norms(gramian: Array) -> Array:
@@ -101,10 +121,10 @@ def combine(weights: Array, jacobian: PyTree) -> PyTree:
     def weighted(leaf: Array) -> Array:
         # In at least the precision of the weights, whatever that of the gradients.
         dtype = jnp.promote_types(leaf.dtype, weights.dtype)
-        product = jnp.tensordot(
-            weights.astype(dtype), leaf.astype(dtype), axes=weights.ndim, precision=jax.lax.Precision.HIGHEST
-        )
-        return product.astype(leaf.dtype)
+        factors, rows = weights.astype(dtype), leaf.astype(dtype)
+        if weights.ndim == 1 and sums_are_faster(len(rows)):
+            return sum(factor * row for factor, row in zip(factors, rows, strict=True)).astype(leaf.dtype)
+        return jnp.tensordot(factors, rows, axes=weights.ndim, precision=jax.lax.Precision.HIGHEST).astype(leaf.dtype)
 
     return jax.tree.map(weighted, jacobian)
 

@@ -1,14 +1,19 @@
 """Many backward passes after one forward pass: equal to JAX's own Jacobian, with factors or without, in any chunks."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax.balancing.jacobian import Factors, pullback
+from mmtl_jax.balancing.aggregate import FEW
+from mmtl_jax.balancing.jacobian import Factors, Gradients, pullback
+from mmtl_jax.balancing.products import CPU_POSITIONS, find_products
 
 TASKS, ROWS = 5, 3
+SINGLE = jax.tree.structure(0)
 
 
 class Everything(nn.Module):
@@ -24,7 +29,10 @@ class Everything(nn.Module):
         y = nn.DenseGeneral(16, axis=(-2, -1), name='merge')(y)
         y = nn.LayerNorm(name='norm')(y)
         image = nn.Conv(4, (3, 3), name='image')(y.reshape(-1, 4, 4, 1))
-        y = image.reshape(len(x), -1) + jnp.tile(y, 4)
+        deep = nn.Conv(16, (3, 3), strides=4, name='deep')(image)
+        large = nn.Conv(4, (3, 3), name='large')(jnp.tile(image, (1, 4, 4, 1)))
+        y = image.reshape(len(x), -1) + jnp.tile(y, 4) + jnp.tile(deep.reshape(len(x), -1), 4)
+        y += large.mean(axis=(1, 2, 3))[:, None]
         y = nn.RNN(nn.SimpleCell(8), name='loop')(y.reshape(len(x), 8, 8))[:, -1]
         self.sow('seen', 'mean', y.mean())
         return y
@@ -79,8 +87,8 @@ def test_gramian_sum_and_rows_are_those_of_the_jacobian(case, factored, chunk_si
     close(direction, jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), rows))
     if not factored:
         close(dense, rows)
-    # `once`, `split` and `merge` multiply once and meet 3 rows; what is used twice or in a loop has no factors.
-    assert sum(kept) == (3 if factored else 0)
+    # `once`, `split`, `merge` and `deep` multiply once and meet 3 rows; what is used twice or in a loop has no factors.
+    assert sum(kept) == (4 if factored else 0)
 
 
 def test_a_task_that_sits_out_does_not_spoil_the_sum(case):
@@ -101,7 +109,58 @@ def test_a_task_that_sits_out_does_not_spoil_the_sum(case):
     assert not np.isfinite(gramian[2, 2])
 
 
+@pytest.mark.parametrize('num_tasks', [2, FEW, FEW + 1])
+def test_a_few_rows_and_more_of_them_have_the_same_products_and_sums(num_tasks):
+    rows = np.random.default_rng(0).normal(size=(num_tasks, 6, 7)).astype(np.float32)
+    weights, active = np.arange(1.0, num_tasks + 1), np.arange(num_tasks) != 1
+    flat = rows.reshape(num_tasks, -1).astype(np.float64)
+    np.testing.assert_allclose(Gradients((rows,), SINGLE).gramian(), flat @ flat.T, rtol=1e-5, atol=1e-5)
+    rows[1, 2, 3] = np.nan
+    found = Gradients((jnp.asarray(rows),), SINGLE).combine(jnp.asarray(weights, jnp.float32), jnp.asarray(active))
+    np.testing.assert_allclose(found, np.tensordot(weights[active], rows[active], 1), rtol=1e-5, atol=1e-5)
+
+
 def test_factors_have_no_rows(case):
     function, params, cotangents, _, _ = case
     with pytest.raises(TypeError, match='factored=False'):
         pullback(function, params, num_tasks=TASKS)[2]({'y': cotangents}).rows(jnp.ones(TASKS, bool))
+
+
+# Axes, shapes of the input and the weights, strides, padding, what else; whether it is a product of all channels.
+CONVOLUTIONS = {
+    'one dimension': ('NWC WIO NWC', (2, 90, 3), (4, 3, 5), (1,), 'SAME', {}, True),
+    'strides': ('NHWC HWIO NHWC', (2, 21, 20, 3), (3, 3, 3, 4), (2, 1), 'SAME', {}, True),
+    'other axes': ('NCHW OIHW CNHW', (2, 3, 12, 11), (4, 3, 3, 2), (1, 1), 'VALID', {}, True),
+    'three dimensions': ('NDHWC DHWIO NDHWC', (1, 6, 5, 4, 2), (2, 2, 2, 2, 3), (1, 1, 1), 'SAME', {}, True),
+    'dilated and cropped': (
+        'NHWC HWIO NHWC', (2, 18, 18, 3), (3, 2, 3, 4), (1, 1), ((2, -1), (0, 3)), {'rhs_dilation': (2, 3)}, True,
+    ),
+    'in groups': ('NHWC HWIO NHWC', (2, 10, 10, 4), (3, 3, 2, 4), (1, 1), 'SAME', {'feature_group_count': 2}, False),
+    'transposed': (
+        'NHWC HWIO NHWC', (2, 6, 6, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1)), {'lhs_dilation': (2, 2)}, False,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', CONVOLUTIONS)
+def test_gradients_of_a_convolution_are_those_of_the_product_of_its_patches(name):
+    axes, shape, window, strides, padding, options, is_product = CONVOLUTIONS[name]
+    keys = jax.random.split(jax.random.key(0), 3)
+    x, weights = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], window)
+    options = {'window_strides': strides, 'padding': padding, 'dimension_numbers': tuple(axes.split()), **options}
+    function = functools.partial(jax.lax.conv_general_dilated, x, **options)
+    result = jax.eval_shape(function, weights)
+    positions = [size for size, axis in zip(result.shape, axes.split()[2], strict=True) if axis not in 'NC']
+    assert np.prod(positions) > CPU_POSITIONS
+    assert bool(find_products(jax.make_jaxpr(function)(weights).jaxpr)) == is_product
+    cotangents = jax.random.normal(keys[2], (TASKS, *result.shape))
+
+    @jax.jit
+    def both(weights):
+        _, _, pull = pullback(lambda weights: (function(weights), ()), weights, num_tasks=TASKS, factored=False)
+        expected = jax.vmap(lambda cotangent: jax.vjp(function, weights)[1](cotangent)[0])(cotangents)
+        return pull(cotangents).rows(jnp.ones(TASKS, bool)), expected
+
+    got, expected = both(weights)
+    # float32 sums over the positions, in another order.
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
