@@ -1,7 +1,8 @@
 """What a training step costs under a balancing method, over the step with equal weights.
 
     python benchmarks/balancing_step.py [--trunks mlp cnn transformer] [--tasks 2 3 10 40] [--methods ...] [--rounds 7]
-    python benchmarks/balancing_step.py --torchjd       (beside TorchJD, where torch and torchjd are installed)
+    python benchmarks/balancing_step.py --keep-memory   (with the allocator as a run sets it on CPUs)
+    python benchmarks/balancing_step.py --torchjd       (beside TorchJD: torch, torchjd[quadprog_projector])
 
 One table for each trunk and number of tasks T. Every task is a classification by a linear head on the trunk's features;
 a step is the whole training step of this library, with Adam. A method is named with the level of its gradients, such as
@@ -32,6 +33,7 @@ import numpy as np
 import optax
 
 from mmtl_jax import balancing, sharing, tasks
+from mmtl_jax.core.allocator import keep_freed_memory
 from mmtl_jax.core.types import Batch, Features
 from mmtl_jax.model import MultiModalMultiTask
 from mmtl_jax.training.gradient import Jacobian, make_forward, make_gradient
@@ -260,7 +262,10 @@ def main() -> None:
     parser.add_argument('--methods', nargs='*', default=list(METHODS), help='method, or method/features')
     parser.add_argument('--rounds', type=int, default=7, help='steps of each program, of which the fastest counts')
     parser.add_argument('--torchjd', action='store_true', help='beside TorchJD')
+    parser.add_argument('--keep-memory', action='store_true', help='keep freed memory, as a run does')
     arguments = parser.parse_args()
+    if arguments.keep_memory and not keep_freed_memory():
+        parser.error('--keep-memory needs glibc, and none of its settings in the environment.')
     print(f'{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}')
     for trunk in arguments.trunks:
         for num_tasks in arguments.tasks:

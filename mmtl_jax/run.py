@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mmtl_jax.core.allocator import keep_freed_memory
 from mmtl_jax.core.files import plain, read_json
 from mmtl_jax.core.types import Batch, PyTree
 from mmtl_jax.experiment import Experiment, from_config
@@ -175,6 +176,8 @@ def open_run(experiment: Experiment) -> Run:
         jax.config.update('jax_compilation_cache_dir', os.path.expanduser(devices.compilation_cache))
         jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
     mesh = make_mesh(devices.num_devices, batch_size=experiment.inputs.batch_size)
+    if jax.default_backend() == 'cpu':
+        keep_freed_memory()
     whole = replicated(mesh)
     model, tasks, balancer, jacobian = experiment.model, experiment.tasks, experiment.balancer, experiment.jacobian
     gradient = make_gradient(model, tasks, balancer, jacobian)
