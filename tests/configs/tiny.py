@@ -62,7 +62,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config = ConfigDict()
     config.seed = 0
     config.data = {
-        'sources': ({'name': 'tests.configs.tiny.examples', 'builder_kwargs': {'delay': 0.03} if slow else {}},),
+        'sources': ({'name': 'tests.configs.tiny.examples', 'builder_kwargs': {'delay': 0.06} if slow else {}},),
         'batch_size': 8,
         'augment': ({'name': 'token_dropout', 'key': 'text', 'rate': 0.2},),
         'inputs': {'table': 'table', 'text': {'key': 'text', 'ragged': True}},
@@ -70,6 +70,8 @@ def get_config(arg: str = '') -> ConfigDict:
         'buckets': {'text': (4, 8)},
         'modality_dropout': {'text': 0.2},
         'cache_gigabytes': 0.0 if slow else 1.0,
+        # What is read ahead while the compiler works is trained on before a signal can arrive; the rest is not.
+        'num_threads': 1 if slow else 2,
         'bad_examples': 'error',
     }
     config.encoders = {
