@@ -8,8 +8,8 @@ from typing import Any
 import ml_collections
 import optax
 
-from mmtl_jax import balancing, fusion, sharing, tasks
-from mmtl_jax.core.build import build, construct
+from mmtl_jax import balancing, encoders, fusion, sharing, tasks
+from mmtl_jax.core.build import build, construct, resolve
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
 from mmtl_jax.nn import in_dtype
@@ -132,6 +132,14 @@ def from_config(
     """
     values = _with_targets(plain_config(config))
     _check_names(values)
+    # What reads no data comes first, so that a mistake in it does not wait for a data set to be prepared.
+    _check_kinds(values)
+    balancer, jacobian = _balancing(values['balancing'], list(values['tasks']))
+    training = dict(values['training'])
+    devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
+    average_decay, dtype = training.pop('average_decay', None), training.pop('dtype', None)
+    settings = _section(Settings, 'training', training)
+    results = _section(Results, 'results', values['results'])
     inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
@@ -148,14 +156,8 @@ def from_config(
         reads={task.name: task.reads for task in task_list},
         **of_model,
     )
-    training = dict(values['training'])
-    devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
-    average_decay = training.pop('average_decay', None)
-    model = in_dtype(model, training.pop('dtype', None))
-    settings = _section(Settings, 'training', training)
+    model = in_dtype(model, dtype)
     higher_is_better(settings.best_metric, task_list)
-    task_names = [task.name for task in task_list]
-    balancer, jacobian = _balancing(values['balancing'], task_names)
     _check_splits(balancer, inputs.batch_size)
     frozen = tuple(f'encoders/{name}/{start.frozen}' for name, start in starting.items() if start.frozen)
     schedule, optimizer = _optimizer(values['optimizer'], settings.num_steps, frozen)
@@ -175,7 +177,7 @@ def from_config(
         average_decay=average_decay,
         settings=settings,
         devices=devices,
-        results=_section(Results, 'results', values['results']),
+        results=results,
     )
 
 
@@ -231,6 +233,16 @@ def _check_names(values: Mapping[str, Any]) -> None:
     for taken in (GRADIENTS, MODALITIES):
         if taken in values['tasks']:
             raise ValueError(f'a task cannot be called {taken!r}; that name stands for what is recorded of them all.')
+
+
+def _check_kinds(values: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` where an encoder, the fusion, the sharing or a task has a name that stands for nothing."""
+    specs = [(encoders, spec) for spec in values['encoders'].values()]
+    specs += [(fusion, values['fusion']), (sharing, values['sharing'])]
+    specs += [(tasks, spec) for spec in values['tasks'].values()]
+    for namespace, spec in specs:
+        if isinstance(name_of(spec), str):
+            resolve(name_of(spec), namespace)
 
 
 def _check_splits(balancer: balancing.Balancer, batch_size: int) -> None:

@@ -239,6 +239,9 @@ def test_multi_mnist_trains_from_end_to_end(tmp_path):
     assert 'data:image/' in (workdir / 'report.html').read_text(), 'a grey picture is shown'
 
 
-def test_a_method_that_does_not_exist_is_named(tmp_path, capsys):
-    assert train_tiny(tmp_path / 'run', config='configs/multi_mnist.py:cagrda') == 1
+def test_a_method_that_does_not_exist_is_named_before_the_data_are_made(tmp_path, capsys):
+    data_dir = f"config.data.sources[0]['data_dir'] = {str(tmp_path / 'data')!r}"
+    config = edited(tmp_path, data_dir, base='configs.multi_mnist', argument='cagrda')
+    assert train_tiny(tmp_path / 'run', config=config) == 1
     assert "'cagrda'; did you mean 'cagrad'?" in one_error(capsys)
+    assert not (tmp_path / 'data').exists()

@@ -172,6 +172,29 @@ def test_a_wrong_value_is_named(sections, sentence):
         from_config(tiny_values(**sections))
 
 
+def unreadable(split):
+    """Stands for a data set whose preparation takes long."""
+    raise AssertionError(f'the {split} split was read')
+
+
+@pytest.mark.parametrize(
+    ('sections', 'sentence'),
+    [
+        ({'encoders': {'table': {'name': 'TabularMPL'}}}, "no encoders 'TabularMPL'; did you mean 'TabularMLP'"),
+        ({'fusion': {'name': 'Summ'}}, "no fusion 'Summ'; did you mean 'Sum'"),
+        ({'sharing': 'Hrad'}, "no sharing 'Hrad'; did you mean 'Hard'"),
+        ({'tasks': {'size': {'name': 'regresion'}}}, "no tasks 'regresion'; did you mean 'regression'"),
+        ({'balancing': {'name': 'cagrda'}}, "no balancing 'cagrda'; did you mean 'cagrad'"),
+        ({'training': {'num_step': 2}}, "'training' has no argument 'num_step'; did you mean 'num_steps'"),
+        ({'results': {'split': ('test',)}}, "'results' has no argument 'split'; did you mean 'splits'"),
+    ],
+)
+def test_a_mistake_that_has_nothing_to_do_with_the_data_is_named_before_they_are_read(sections, sentence):
+    source = {'name': 'tests.test_experiment.unreadable'}
+    with pytest.raises(ValueError, match=sentence):
+        from_config(tiny_values(data={'sources': (source,)}, **sections))
+
+
 def test_a_modality_cannot_be_called_what_stands_for_all():
     values = tiny_values()
     for section in (values['encoders'], values['data']['inputs']):
