@@ -12,8 +12,9 @@ a step is the whole training step of this library, with Adam. A method is named 
 - with a backward pass for each task, all gradients left as they come: `least parameters`;
 - with one backward pass for each task through the heads, and one through the trunk: `least features`.
 
-Columns: milliseconds of a step, the least of the rounds, in which all programs take turns; the same over `equal`, and
-over the least of the level; seconds to trace and compile; MiB of temporary memory.
+Columns: milliseconds of a step, the least of the rounds, in which all programs take turns; the same over `equal`; the
+least that this ratio can be, the least step of the level over `least losses`; the first ratio over the second; seconds
+to trace and compile; MiB of temporary memory.
 
 With `--torchjd`, the step of a plain PyTorch loop with TorchJD (`mtl_backward`, UPGrad and MGDA) on the same networks,
 in rounds with those of this library.
@@ -242,16 +243,16 @@ def level_of(method: str) -> str:
 
 def print_table(trunk: str, num_tasks: int, programs: dict[str, Program]) -> None:
     """Prints one table."""
-    equal = min(programs['equal'].times)
+    times = {name: min(program.times) for name, program in programs.items()}
     print(f'\n{trunk}, T = {num_tasks}')
-    print(f'{"":20}{"ms":>9}{"/ equal":>9}{"/ least":>9}{"compile s":>11}{"MiB":>8}')
+    print(f'{"":20}{"ms":>9}{"/ equal":>9}{"least":>9}{"/ least":>9}{"compile s":>11}{"MiB":>8}')
     for name, program in programs.items():
-        least_time = min(program.times)
-        over = ''
+        ratio, least, over = times[name] / times['equal'], '', ''
         if not name.startswith(('least', 'TorchJD')):
-            over = f'{least_time / min(programs[f"least {level_of(name)}"].times):.2f}'
+            possible = times[f'least {level_of(name)}'] / times['least losses']
+            least, over = f'{possible:.2f}', f'{ratio / possible:.2f}'
         memory = '' if program.mebibytes is None else f'{program.mebibytes:.0f}'
-        print(f'{name:20}{least_time:9.1f}{least_time / equal:9.2f}{over:>9}{program.seconds:11.1f}{memory:>8}')
+        print(f'{name:20}{times[name]:9.1f}{ratio:9.2f}{least:>9}{over:>9}{program.seconds:11.1f}{memory:>8}')
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from mmtl_jax import balancing, encoders, fusion, sharing, tasks
 from mmtl_jax.core.build import build, construct, resolve
 from mmtl_jax.core.types import PyTree
 from mmtl_jax.model import FUSED, MultiModalMultiTask, is_fused
-from mmtl_jax.nn import in_dtype
+from mmtl_jax.nn import in_dtype, is_float_type
 from mmtl_jax.pretrained.from_spec import StartingEncoder, encoder_from_spec
 from mmtl_jax.pretrained.tokenizer import check_tokenizer
 from mmtl_jax.tasks import Task
@@ -138,6 +138,8 @@ def from_config(
     training = dict(values['training'])
     devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
     average_decay, dtype = training.pop('average_decay', None), training.pop('dtype', None)
+    if dtype is not None and not is_float_type(dtype):
+        raise ValueError(f"training.dtype must be a type of floats, such as 'bfloat16', or None, got {dtype!r}.")
     settings = _section(Settings, 'training', training)
     results = _section(Results, 'results', values['results'])
     inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])

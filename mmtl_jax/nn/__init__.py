@@ -11,7 +11,7 @@ from mmtl_jax.nn.masking import fill_masked, masked_softmax
 from mmtl_jax.nn.mlp import MLP, FeedForward
 from mmtl_jax.nn.pooling import AttentionPooling, masked_mean, max_over
 from mmtl_jax.nn.positions import rotate, sinusoids
-from mmtl_jax.nn.precision import at_least_float32, in_dtype
+from mmtl_jax.nn.precision import at_least_float32, in_dtype, is_float_type
 from mmtl_jax.nn.recurrent import LSTM
 from mmtl_jax.nn.transformer import AttentionBlock, TransformerBlock
 
@@ -36,6 +36,7 @@ __all__ = [
     'conv_kernel',
     'fill_masked',
     'in_dtype',
+    'is_float_type',
     'masked_mean',
     'masked_softmax',
     'max_over',

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
-import jax.numpy as jnp
+
+from mmtl_jax.nn.precision import is_float_type
 
 
 class CheckedModule(nn.Module):
@@ -37,7 +38,7 @@ def _check(owner: type[CheckedModule], field: dataclasses.Field, value: Any):
     kinds = typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
     if float in kinds and field.name.endswith('_rate') and not 0 <= value < 1:
         raise ValueError(f'{owner.__name__}: {field.name} must be at least 0 and below 1, got {value}.')
-    if field.name == 'dtype' and not (value is None or _are_floats(value)):
+    if field.name == 'dtype' and not (value is None or is_float_type(value)):
         raise ValueError(f"{owner.__name__}: dtype must be a type of floats, such as 'bfloat16', got {value!r}.")
     if isinstance(value, (tuple, list)):
         sizes, least = value if any(_are_sizes(kind) for kind in kinds) else (), 1
@@ -54,10 +55,3 @@ def _check(owner: type[CheckedModule], field: dataclasses.Field, value: Any):
 def _are_sizes(kind: Any) -> bool:
     """Returns whether a type is a tuple or a sequence of whole numbers."""
     return typing.get_origin(kind) in (tuple, Sequence) and typing.get_args(kind)[0] is int
-
-
-def _are_floats(dtype: Any) -> bool:
-    try:
-        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        return False

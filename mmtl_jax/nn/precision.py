@@ -28,6 +28,14 @@ def in_dtype(module: nn.Module, dtype: Any) -> nn.Module:
     return module.clone(**{name: changed(name, value) for name, value in fields.items()})
 
 
+def is_float_type(dtype: Any) -> bool:
+    """Returns whether `dtype` is a type of floats, or the name of one."""
+    try:
+        return jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        return False
+
+
 def at_least_float32(x: Array) -> Array:
     """Returns `x` as float32 if its type has fewer bits, such as bfloat16; of the same type otherwise."""
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
