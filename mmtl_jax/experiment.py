@@ -135,30 +135,13 @@ def from_config(
     # What reads no data comes first, so that a mistake in it does not wait for a data set to be prepared.
     _check_kinds(values)
     balancer, jacobian = _balancing(values['balancing'], list(values['tasks']))
-    training = dict(values['training'])
-    devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
-    average_decay, dtype = training.pop('average_decay', None), training.pop('dtype', None)
-    if dtype is not None and not is_float_type(dtype):
-        raise ValueError(f"training.dtype must be a type of floats, such as 'bfloat16', or None, got {dtype!r}.")
-    settings = _section(Settings, 'training', training)
+    settings, devices, average_decay, dtype = _training(values['training'])
     results = _section(Results, 'results', values['results'])
     inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
-    fused = tuple(task.name for task in task_list if task.reads == FUSED)
-    fusion_spec = values['fusion']
-    fusion_spec = dict(fusion_spec) if isinstance(fusion_spec, Mapping) else {'name': fusion_spec}
-    of_model = {name: fusion_spec.pop(name) for name in ('modality_dropout', 'maps') if name in fusion_spec}
     starting = _encoders(values, inputs, fitted)
-    model = MultiModalMultiTask(
-        encoders={name: start.module for name, start in starting.items()},
-        fusion=build(fusion_spec, fusion),
-        sharing=build(values['sharing'], sharing, tasks=fused),
-        heads={task.name: task.head for task in task_list},
-        reads={task.name: task.reads for task in task_list},
-        **of_model,
-    )
-    model = in_dtype(model, dtype)
+    model = in_dtype(_model(values, task_list, starting), dtype)
     higher_is_better(settings.best_metric, task_list)
     _check_splits(balancer, inputs.batch_size)
     frozen = tuple(f'encoders/{name}/{start.frozen}' for name, start in starting.items() if start.frozen)
@@ -264,6 +247,16 @@ def _check_reads(task_list: tuple[Task, ...], modalities: Mapping[str, Any]) -> 
                 )
 
 
+def _training(section: Mapping[str, Any]) -> tuple[Settings, Devices, float | None, Any]:
+    """Returns the settings of the loop, the devices, the decay of the average, and the type of the arithmetic."""
+    training = dict(section)
+    devices = Devices(**{key: training.pop(key) for key in ('num_devices', 'compilation_cache') if key in training})
+    average_decay, dtype = training.pop('average_decay', None), training.pop('dtype', None)
+    if dtype is not None and not is_float_type(dtype):
+        raise ValueError(f"training.dtype must be a type of floats, such as 'bfloat16', or None, got {dtype!r}.")
+    return _section(Settings, 'training', training), devices, average_decay, dtype
+
+
 def _task(name: str, spec: Mapping[str, Any], values: Mapping[str, Any], inputs: Inputs) -> Task:
     """Builds a task; classes, their names and vocabularies that the data knows need not stand in the config."""
     spec = with_classes(name, spec, values['data'], inputs)
@@ -282,6 +275,23 @@ def _encoders(
         key = as_field(values['data']['inputs'][name]).get('key')
         check_tokenizer(starting[name].module, key, values['data'].get('steps', ()), inputs.vocabularies)
     return starting
+
+
+def _model(
+    values: Mapping[str, Any], task_list: tuple[Task, ...], starting: Mapping[str, StartingEncoder]
+) -> MultiModalMultiTask:
+    """Builds the model around its encoders and the tasks' heads."""
+    spec = values['fusion']
+    spec = dict(spec) if isinstance(spec, Mapping) else {'name': spec}
+    of_model = {name: spec.pop(name) for name in ('modality_dropout', 'maps') if name in spec}
+    return MultiModalMultiTask(
+        encoders={name: start.module for name, start in starting.items()},
+        fusion=build(spec, fusion),
+        sharing=build(values['sharing'], sharing, tasks=tuple(task.name for task in task_list if task.reads == FUSED)),
+        heads={task.name: task.head for task in task_list},
+        reads={task.name: task.reads for task in task_list},
+        **of_model,
+    )
 
 
 def _by_collection(starting: Mapping[str, StartingEncoder]) -> dict[str, PyTree]:
