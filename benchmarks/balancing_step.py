@@ -35,6 +35,7 @@ import optax
 
 from mmtl_jax import balancing, sharing, tasks
 from mmtl_jax.core.allocator import keep_freed_memory
+from mmtl_jax.core.compiler import compiler_options
 from mmtl_jax.core.types import Batch, Features
 from mmtl_jax.model import MultiModalMultiTask
 from mmtl_jax.training.gradient import Jacobian, make_forward, make_gradient
@@ -206,7 +207,7 @@ class Program:
 def compile_program(step: Callable[..., Any], state: TrainState, batch: Batch) -> Program:
     """Returns the compiled step, with one step taken."""
     began = time.perf_counter()
-    compiled = jax.jit(step).lower(state, batch).compile()
+    compiled = jax.jit(step).lower(state, batch).compile(compiler_options=compiler_options())
     seconds = time.perf_counter() - began
     memory = compiled.memory_analysis()
 

@@ -84,9 +84,8 @@ def pullback(
     leaves, structure = jax.tree.flatten(params)
     jaxpr, result = jax.make_jaxpr(function, return_shape=True)(params)
     result_structure, num_outputs = jax.tree.structure(result), len(jax.tree.leaves(result[0]))
-    products = find_products(jaxpr.jaxpr)
-    kept = {at for at, product in products.items() if factored and product.lighter_as_factors(num_tasks)}
-    products = {at: product for at, product in products.items() if at in kept or product.slow_otherwise}
+    products = find_products(jaxpr.jaxpr) if factored else {}
+    products = {at: product for at, product in products.items() if product.lighter_as_factors(num_tasks)}
     taps = {at: jnp.zeros_like(product.equation.outvars[0].aval) for at, product in products.items()}
     others = {position: leaf for position, leaf in enumerate(leaves) if position not in products}
 
@@ -102,17 +101,9 @@ def pullback(
     size = default_chunk_size(num_tasks) if chunk_size is None else min(chunk_size, num_tasks)
 
     def pull(cotangents: PyTree) -> Gradients:
-        matrices = {at: product.matrix(inputs[at]) for at, product in products.items()}
-
-        def back_together(chunk: list[Array]) -> tuple[dict[int, Array], dict[int, Array]]:
-            by_tap, by_leaf = _vectorised(back, chunk)
-            for at in products.keys() - kept:
-                by_leaf[at] = products[at].factors(matrices[at], by_tap.pop(at)).written()
-            return by_tap, by_leaf
-
-        by_tap, by_leaf = _in_chunks(back_together, jax.tree.leaves(cotangents), num_tasks, size)
-        for at in kept:
-            by_leaf[at] = products[at].factors(matrices[at], by_tap[at])
+        by_tap, by_leaf = _in_chunks(back, jax.tree.leaves(cotangents), num_tasks, size)
+        for at, product in products.items():
+            by_leaf[at] = product.factors(product.matrix(inputs[at]), by_tap[at])
         return Gradients(tuple(by_leaf[at] for at in range(len(leaves))), structure)
 
     return outputs, aux, pull
@@ -128,14 +119,14 @@ def _mask(leaf: Array | Factors, active: Array) -> Array | Factors:
 
 
 def _in_chunks(back: Callable[[list[Array]], Any], cotangents: list[Array], num_tasks: int, size: int) -> Any:
-    """Returns what `back` gives for so many of the cotangents `[T, ...]` at a time, in one piece."""
+    """Returns what `back` gives for the cotangents `[T, ...]`, so many of them at a time, in one piece."""
     parts, done = [], cotangents[0][:0]
     for start in range(0, num_tasks, size):
         chunk = [cotangent[start : start + size] for cotangent in cotangents]
         if size < num_tasks:
             # Without the wait all chunks may be alive at once, and the memory is that of none.
             chunk, done = jax.lax.optimization_barrier((chunk, done))
-        part = back(chunk)
+        part = _vectorised(back, chunk)
         done = jax.tree.leaves(part)[0]
         parts.append(part)
     return parts[0] if len(parts) == 1 else jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)

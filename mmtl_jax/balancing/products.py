@@ -19,9 +19,6 @@ from mmtl_jax.balancing.base import mask_inactive
 from mmtl_jax.core.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
-# From maps of more positions, XLA for CPUs takes two to four times as long for the gradient by a convolution's weights
-# as the patches and their product do.
-CPU_POSITIONS = 64
 
 
 @struct.dataclass
@@ -53,10 +50,6 @@ class Factors:
         """Returns the sum of weight times gradient, for `weights [T]`, by a single product."""
         cotangent = jnp.tensordot(weights.astype(self.cotangents.dtype), self.cotangents, axes=1, precision=HIGHEST)
         return self._shaped(self.inputs.T @ cotangent)
-
-    def written(self) -> Array:
-        """Returns the gradients themselves, `[T, ...]` in the shape of the weights."""
-        return jnp.stack([self._shaped(self.inputs.T @ cotangent) for cotangent in self.cotangents])
 
     def mask(self, active: Array) -> 'Factors':
         """Returns the same with gradients of 0 for the tasks that are not `active [T]`, whatever theirs were."""
@@ -104,11 +97,6 @@ class Product(abc.ABC):
         written = num_tasks * rows * m * n + num_tasks**2 * m * n + num_tasks * m * n
         by_factors = rows**2 * m + num_tasks * rows**2 * n + num_tasks**2 * rows * n + rows * m * n
         return by_factors < written
-
-    @property
-    def slow_otherwise(self) -> bool:
-        """Whether this platform takes longer for the gradient of the equation itself than for the product."""
-        return False
 
 
 class Dense(Product):
@@ -175,11 +163,6 @@ class Convolution(Product):
         """Returns `[T, R, n]`."""
         batch, channels, *spatial = (1 + axis for axis in self._axes.out_spec)
         return cotangents.transpose(0, batch, *spatial, channels).reshape(len(cotangents), self.rows, self.n)
-
-    @property
-    def slow_otherwise(self) -> bool:
-        """Whether XLA is for a CPU, and the maps are large."""
-        return jax.default_backend() == 'cpu' and math.prod(self._sizes) > CPU_POSITIONS
 
 
 def find_products(jaxpr: core.Jaxpr) -> dict[int, Product]:

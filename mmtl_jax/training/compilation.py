@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from mmtl_jax.core.compiler import compiler_options
+
 
 class CompiledByShape:
     """A jitted function that compiles once per shape of its arguments, and counts.
@@ -38,7 +40,7 @@ class CompiledByShape:
         key = _shapes(arguments)
         if key in self._compiled:
             return
-        compiled = self._jitted.lower(*arguments).compile()
+        compiled = self._jitted.lower(*arguments).compile(compiler_options=compiler_options())
         with self._lock:
             self._compiled[key] = compiled
             self.count += 1

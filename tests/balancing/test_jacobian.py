@@ -10,7 +10,7 @@ import pytest
 
 from mmtl_jax.balancing.aggregate import FEW
 from mmtl_jax.balancing.jacobian import Factors, Gradients, pullback
-from mmtl_jax.balancing.products import CPU_POSITIONS, find_products
+from mmtl_jax.balancing.products import find_products
 
 TASKS, ROWS = 5, 3
 SINGLE = jax.tree.structure(0)
@@ -30,9 +30,7 @@ class Everything(nn.Module):
         y = nn.LayerNorm(name='norm')(y)
         image = nn.Conv(4, (3, 3), name='image')(y.reshape(-1, 4, 4, 1))
         deep = nn.Conv(16, (3, 3), strides=4, name='deep')(image)
-        large = nn.Conv(4, (3, 3), name='large')(jnp.tile(image, (1, 4, 4, 1)))
         y = image.reshape(len(x), -1) + jnp.tile(y, 4) + jnp.tile(deep.reshape(len(x), -1), 4)
-        y += large.mean(axis=(1, 2, 3))[:, None]
         y = nn.RNN(nn.SimpleCell(8), name='loop')(y.reshape(len(x), 8, 8))[:, -1]
         self.sow('seen', 'mean', y.mean())
         return y
@@ -83,7 +81,8 @@ def test_gramian_sum_and_rows_are_those_of_the_jacobian(case, factored, chunk_si
 
     both, gramian, direction, dense = found(params)
     close(both, results)
-    np.testing.assert_allclose(gramian, gramian_of(rows), rtol=1e-4)
+    # Of gradients that are nearly orthogonal, relative to their lengths, which are up to 100.
+    np.testing.assert_allclose(gramian, gramian_of(rows), rtol=1e-4, atol=1e-3)
     close(direction, jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), rows))
     if not factored:
         close(dense, rows)
@@ -126,41 +125,51 @@ def test_factors_have_no_rows(case):
         pullback(function, params, num_tasks=TASKS)[2]({'y': cotangents}).rows(jnp.ones(TASKS, bool))
 
 
-# Axes, shapes of the input and the weights, strides, padding, what else; whether it is a product of all channels.
+# Axes, shapes of the input and the weights, strides, padding, what else.
 CONVOLUTIONS = {
-    'one dimension': ('NWC WIO NWC', (2, 90, 3), (4, 3, 5), (1,), 'SAME', {}, True),
-    'strides': ('NHWC HWIO NHWC', (2, 21, 20, 3), (3, 3, 3, 4), (2, 1), 'SAME', {}, True),
-    'other axes': ('NCHW OIHW CNHW', (2, 3, 12, 11), (4, 3, 3, 2), (1, 1), 'VALID', {}, True),
-    'three dimensions': ('NDHWC DHWIO NDHWC', (1, 6, 5, 4, 2), (2, 2, 2, 2, 3), (1, 1, 1), 'SAME', {}, True),
+    'one dimension': ('NWC WIO NWC', (2, 90, 3), (4, 3, 5), (1,), 'SAME', {}),
+    'strides': ('NHWC HWIO NHWC', (2, 21, 20, 3), (3, 3, 3, 4), (2, 1), 'SAME', {}),
+    'other axes': ('NCHW OIHW CNHW', (2, 3, 12, 11), (4, 3, 3, 2), (1, 1), 'VALID', {}),
+    'three dimensions': ('NDHWC DHWIO NDHWC', (1, 6, 5, 4, 2), (2, 2, 2, 2, 3), (1, 1, 1), 'SAME', {}),
     'dilated and cropped': (
-        'NHWC HWIO NHWC', (2, 18, 18, 3), (3, 2, 3, 4), (1, 1), ((2, -1), (0, 3)), {'rhs_dilation': (2, 3)}, True,
+        'NHWC HWIO NHWC', (2, 18, 18, 3), (3, 2, 3, 4), (1, 1), ((2, -1), (0, 3)), {'rhs_dilation': (2, 3)},
     ),
-    'in groups': ('NHWC HWIO NHWC', (2, 10, 10, 4), (3, 3, 2, 4), (1, 1), 'SAME', {'feature_group_count': 2}, False),
-    'transposed': (
-        'NHWC HWIO NHWC', (2, 6, 6, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1)), {'lhs_dilation': (2, 2)}, False,
-    ),
+    'in groups': ('NHWC HWIO NHWC', (2, 10, 10, 4), (3, 3, 2, 4), (1, 1), 'SAME', {'feature_group_count': 2}),
+    'transposed': ('NHWC HWIO NHWC', (2, 6, 6, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1)), {'lhs_dilation': (2, 2)}),
 }  # fmt: skip
+NO_PRODUCTS = ('in groups', 'transposed')
 
 
-@pytest.mark.parametrize('name', CONVOLUTIONS)
-def test_gradients_of_a_convolution_are_those_of_the_product_of_its_patches(name):
-    axes, shape, window, strides, padding, options, is_product = CONVOLUTIONS[name]
-    keys = jax.random.split(jax.random.key(0), 3)
-    x, weights = jax.random.normal(keys[0], shape), jax.random.normal(keys[1], window)
+def convolution(name):
+    """Returns an input, weights, and the convolution as a function of both."""
+    axes, shape, window, strides, padding, options = CONVOLUTIONS[name]
+    keys = jax.random.split(jax.random.key(0))
     options = {'window_strides': strides, 'padding': padding, 'dimension_numbers': tuple(axes.split()), **options}
-    function = functools.partial(jax.lax.conv_general_dilated, x, **options)
-    result = jax.eval_shape(function, weights)
-    positions = [size for size, axis in zip(result.shape, axes.split()[2], strict=True) if axis not in 'NC']
-    assert np.prod(positions) > CPU_POSITIONS
-    assert bool(find_products(jax.make_jaxpr(function)(weights).jaxpr)) == is_product
-    cotangents = jax.random.normal(keys[2], (TASKS, *result.shape))
+    function = functools.partial(jax.lax.conv_general_dilated, **options)
+    return jax.random.normal(keys[0], shape), jax.random.normal(keys[1], window), function
+
+
+@pytest.mark.parametrize('name', CONVOLUTIONS.keys() - set(NO_PRODUCTS))
+def test_factors_of_a_convolution_are_those_of_the_product_of_its_patches(name):
+    x, weights, function = convolution(name)
+    (product,) = find_products(jax.make_jaxpr(functools.partial(function, x))(weights).jaxpr).values()
+    scales = jnp.arange(1.0, TASKS + 1)
 
     @jax.jit
-    def both(weights):
-        _, _, pull = pullback(lambda weights: (function(weights), ()), weights, num_tasks=TASKS, factored=False)
-        expected = jax.vmap(lambda cotangent: jax.vjp(function, weights)[1](cotangent)[0])(cotangents)
-        return pull(cotangents).rows(jnp.ones(TASKS, bool)), expected
+    def both(x, weights):
+        result, back = jax.vjp(functools.partial(function, x), weights)
+        cotangents = jax.random.normal(jax.random.key(1), (TASKS, *result.shape))
+        factors = product.factors(product.matrix(x), cotangents)
+        rows = jax.vmap(lambda cotangent: back(cotangent)[0])(cotangents)
+        return factors.gramian(), factors.combine(scales), rows
 
-    got, expected = both(weights)
+    gramian, direction, rows = both(x, weights)
     # float32 sums over the positions, in another order.
-    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gramian, gramian_of(rows), rtol=1e-4, atol=1e-4 * np.max(gramian))
+    np.testing.assert_allclose(direction, jnp.tensordot(scales, rows, 1), rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize('name', NO_PRODUCTS)
+def test_a_convolution_that_is_no_product_of_all_channels_is_left_alone(name):
+    x, weights, function = convolution(name)
+    assert not find_products(jax.make_jaxpr(functools.partial(function, x))(weights).jaxpr)
