@@ -149,7 +149,7 @@ def convolution(name):
     return jax.random.normal(keys[0], shape), jax.random.normal(keys[1], window), function
 
 
-@pytest.mark.parametrize('name', CONVOLUTIONS.keys() - set(NO_PRODUCTS))
+@pytest.mark.parametrize('name', [name for name in CONVOLUTIONS if name not in NO_PRODUCTS])
 def test_factors_of_a_convolution_are_those_of_the_product_of_its_patches(name):
     x, weights, function = convolution(name)
     (product,) = find_products(jax.make_jaxpr(functools.partial(function, x))(weights).jaxpr).values()
