@@ -14,9 +14,9 @@ PRODUCTS_AND_SUMS = 'LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDU
 def compiler_options() -> dict[str, str]:
     """Returns the options for `jax.stages.Lowered.compile`, empty where XLA's own choice is the best known.
 
-    On CPUs, two-dimensional convolutions are Eigen's instead of YNNPACK's: forward and backward passes of four layers
-    take 60 % of the time (`benchmarks/convolutions.py`). An option in `XLA_FLAGS` stays as it is, and so does an XLA
-    that does not know this one.
+    On CPUs, two-dimensional convolutions go to Eigen instead of YNNPACK, which is slower at them, and takes up to four
+    times as long for the gradients of their weights (docs/training.md, What it costs). An option in `XLA_FLAGS` stays
+    as it is, and so does an XLA that does not know this one.
     """
     if jax.default_backend() != 'cpu' or LIBRARY_CALLS in os.environ.get('XLA_FLAGS', ''):
         return {}
