@@ -46,7 +46,6 @@ def jax_programs(batch: int, size: int) -> dict[str, Callable[[], None]]:
     from balancing_step import Case, First, make_step
 
     from mmtl_jax import balancing, encoders, sharing, tasks
-    from mmtl_jax.core.compiler import compiler_options
     from mmtl_jax.core.types import Batch, Ragged
     from mmtl_jax.model import MultiModalMultiTask
     from mmtl_jax.training.gradient import Jacobian
@@ -82,8 +81,7 @@ def jax_programs(batch: int, size: int) -> dict[str, Callable[[], None]]:
         )
         case = Case(model, chosen, jax.tree.map(jnp.asarray, batch_of))
         step, state = make_step(case, balancing.equal(), Jacobian())
-        lowered = jax.jit(step, donate_argnums=0).lower(state, case.batch)
-        compiled = lowered.compile(compiler_options=compiler_options())
+        compiled = jax.jit(step, donate_argnums=0).lower(state, case.batch).compile()
         kept = [state]
 
         def call() -> None:
