@@ -3,8 +3,8 @@
     python -m mmtl_jax.train --config=configs/stamps.py --workdir=runs/stamps
 
 took 13.3 minutes on two cores of an Intel Xeon, with everything from scratch: obtaining and preparing the data and an
-empty compilation cache (seed 0; on one core with the data prepared 19 minutes). On the test split, mean and standard
-deviation over the seeds 0, 1 and 2 (`--config.seed=1`), best checkpoint by validation:
+empty compilation cache (seed 0). On the test split, mean and standard deviation over the seeds 0, 1 and 2
+(`--config.seed=1`), best checkpoint by validation:
 
     category per clip      accuracy .675 +- .002, macro-F1 .568 +- .007; without symbols .584 +- .004, .492 +- .007
     category per stamp     accuracy .759 +- .005, macro-F1 .657 +- .018; without symbols .669 +- .008, .632 +- .020

@@ -130,8 +130,6 @@ class Convolution(Product):
         """Takes the equation."""
         self._axes = equation.params['dimension_numbers']
         outputs, inputs, *window = self._axes.rhs_spec
-        result = equation.outvars[0].aval.shape
-        self._sizes = [result[axis] for axis in self._axes.out_spec[2:]]
         super().__init__(equation, [*window, inputs], [outputs])
 
     @staticmethod
@@ -150,12 +148,14 @@ class Convolution(Product):
         x = operand.transpose(batch, *spatial, channels)
         none = (0, 0, 0)
         x = jax.lax.pad(x, jnp.zeros((), x.dtype), [none, *((*both, 0) for both in parameters['padding']), none])
+        result = self.equation.outvars[0].aval.shape
+        sizes = [result[axis] for axis in self._axes.out_spec[2:]]
         window = [self.equation.invars[1].aval.shape[axis] for axis in self._axes.rhs_spec[2:]]
         strides, dilation = parameters['window_strides'], parameters['rhs_dilation']
         patches = []
         for offset in itertools.product(*map(range, window)):
             start = [at * step for at, step in zip(offset, dilation, strict=True)]
-            stop = [at + (size - 1) * step + 1 for at, size, step in zip(start, self._sizes, strides, strict=True)]
+            stop = [at + (size - 1) * step + 1 for at, size, step in zip(start, sizes, strides, strict=True)]
             patches.append(jax.lax.slice(x, (0, *start, 0), (len(x), *stop, x.shape[-1]), (1, *strides, 1)))
         return jnp.stack(patches, axis=-2).reshape(self.rows, self.m)
 
