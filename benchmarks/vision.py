@@ -1,6 +1,7 @@
 """What a step of a ResNet-50 with classification, detection and segmentation costs, beside PyTorch.
 
     python benchmarks/vision.py [--frameworks jax torch] [--size 224] [--batch 2] [--rounds 5]
+    python benchmarks/vision.py --keep-memory   (with the allocator as a run sets it on CPUs)
 
 Both frameworks have the same network (`vision_torch.py`): ResNet-50 with BatchNorm, feature pyramids of 64 channels, a
 segmentation into 21 classes at the size of the picture, and boxes of 80 classes at an eighth of it. A step is forward,
@@ -21,6 +22,8 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+
+from mmtl_jax.core.allocator import keep_freed_memory
 
 CLASSES, BOX_CLASSES, MASK_CLASSES, OBJECTS = 1000, 80, 21, 4
 PROGRAMS = ('all', 'classification')
@@ -46,6 +49,7 @@ def jax_programs(batch: int, size: int) -> dict[str, Callable[[], None]]:
     from balancing_step import Case, First, make_step
 
     from mmtl_jax import balancing, encoders, sharing, tasks
+    from mmtl_jax.core.compiler import compiler_options
     from mmtl_jax.core.types import Batch, Ragged
     from mmtl_jax.model import MultiModalMultiTask
     from mmtl_jax.training.gradient import Jacobian
@@ -81,7 +85,7 @@ def jax_programs(batch: int, size: int) -> dict[str, Callable[[], None]]:
         )
         case = Case(model, chosen, jax.tree.map(jnp.asarray, batch_of))
         step, state = make_step(case, balancing.equal(), Jacobian())
-        compiled = jax.jit(step, donate_argnums=0).lower(state, case.batch).compile()
+        compiled = jax.jit(step, donate_argnums=0).lower(state, case.batch).compile(compiler_options=compiler_options())
         kept = [state]
 
         def call() -> None:
@@ -122,12 +126,16 @@ def main() -> None:
     parser.add_argument('--size', type=int, default=224, help='side of the picture in pixels')
     parser.add_argument('--batch', type=int, default=2, help='pictures of a step')
     parser.add_argument('--rounds', type=int, default=5, help='of which the least counts')
+    parser.add_argument('--keep-memory', action='store_true', help='keep freed memory, as a run does')
     parser.add_argument('--worker', choices=('jax', 'torch'), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.keep_memory and not keep_freed_memory():
+        parser.error('--keep-memory needs glibc, and none of its settings in the environment.')
     if arguments.worker:
         work(arguments.worker, arguments.batch, arguments.size)
         return
     options = [f'--batch={arguments.batch}', f'--size={arguments.size}']
+    options += ['--keep-memory'] if arguments.keep_memory else []
     workers = {
         name: subprocess.Popen(
             [sys.executable, __file__, f'--worker={name}', *options],
