@@ -137,6 +137,7 @@ def from_config(
     balancer, jacobian = _balancing(values['balancing'], list(values['tasks']))
     settings, devices, average_decay, dtype = _training(values['training'])
     results = _section(Results, 'results', values['results'])
+    _optimizer(values['optimizer'], settings.num_steps)
     inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())
     _check_reads(task_list, values['encoders'])
@@ -356,7 +357,7 @@ def _in_task_order(spec: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
 
 
 def _optimizer(
-    section: Mapping[str, Any], num_steps: int, frozen: tuple[str, ...]
+    section: Mapping[str, Any], num_steps: int, frozen: tuple[str, ...] = ()
 ) -> tuple[optax.Schedule, optax.GradientTransformation]:
     """Builds the schedule and the optimizer, which leaves the parameters `frozen` alone, and those that it says."""
     arguments = dict(section)

@@ -185,6 +185,8 @@ def unreadable(split):
         ({'balancing': {'name': 'cagrda'}}, "no balancing 'cagrda'; did you mean 'cagrad'"),
         ({'training': {'num_step': 2}}, "'training' has no argument 'num_step'; did you mean 'num_steps'"),
         ({'training': {'dtype': 'fast'}}, r"training.dtype must be a type of floats, such as 'bfloat16', or None, got"),
+        ({'optimizer': {'name': 'adamx'}}, "no optimizer 'adamx' in optax"),
+        ({'optimizer': {'wramup': 0.1}}, "adamw has no argument 'wramup'"),
         ({'results': {'split': ('test',)}}, "'results' has no argument 'split'; did you mean 'splits'"),
     ],
 )
