@@ -60,7 +60,44 @@ def test_a_task_that_was_absent_before_the_step_does_not_move():
     assert new.logits[1] < state.logits[1]
 
 
+def test_the_next_batch_serves_as_well_where_all_batches_are_the_same():
+    """Three tasks with optima of their own, and gradient descent on the weighted sum: no losses but those of theta."""
+    optima = jnp.array([[1.0, 0.0], [-1.0, 2.0], [0.5, -3.0]])
+
+    def losses_at(theta):
+        return 0.1 + jnp.sum((theta[None] - optima) ** 2, axis=1)
+
+    def weights_of(balancer, steps=20):
+        def step(carry, _):
+            theta, state = carry
+            jacobian = jax.jacobian(losses_at)(theta)
+            direction, weights, state = balancing.aggregate(balancer, jacobian, losses_at(theta), state)
+            theta = theta - 0.1 * direction
+            if balancer.after is not None:
+                state = balancer.after(losses_at(theta), ALL, state)
+            return (theta, state), weights
+
+        return jax.lax.scan(step, (jnp.zeros(2), balancer.init(3)), length=steps)[1]
+
+    same, following = weights_of(balancing.famo(0.1)), weights_of(balancing.famo(0.1, batch='next'))
+    assert np.ptp(same, axis=0).min() > 0.05
+    np.testing.assert_allclose(following, same, rtol=1e-6)
+
+
+def test_the_next_batch_of_a_task_is_the_next_that_labels_it():
+    balancer = balancing.famo(0.1, batch='next')
+    assert balancer.after is None
+    _, first = balancer.update(Signals(LOSSES, ALL), balancer.init(3))
+    _, absent = balancer.update(Signals(0.9 * LOSSES, ALL.at[2].set(False)), first)
+    assert absent.logits[2] == first.logits[2]
+    assert absent.before[2] == LOSSES[2]
+    _, back = balancer.update(Signals(LOSSES * jnp.array([0.9, 0.9, 0.1]), ALL), absent)
+    assert back.logits[2] < absent.logits[2]
+
+
 def test_bad_arguments():
+    with pytest.raises(ValueError, match=r"one of the batches \['same', 'next'\], got 'last'"):
+        balancing.famo(batch='last')
     with pytest.raises(ValueError, match=r'rates of at least 0, got learning_rate=-1\.0'):
         balancing.famo(-1.0)
     with pytest.raises(ValueError, match='min_losses needs one entry per task: got 2 for 3 tasks'):
