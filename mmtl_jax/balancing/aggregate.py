@@ -1,5 +1,6 @@
 """Balancing in a training loop of one's own: from the tasks' gradients to one direction."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -34,8 +35,8 @@ def aggregate(
 
     Returns:
       direction: like one task's gradient.
-      weights: `[T]` (`[S, T]`), such that the direction is the sum of weight times gradient; or `Rows`, whose sum it
-        is, for a balancer that does not weight whole gradients.
+      weights: `[T]` (`[S, T]`), such that the direction is the sum of weight times gradient; or `Rows`, whose weighted
+        sum it is, for a balancer that does not weight whole gradients.
       state: for the next call.
 
     Raises:
@@ -60,7 +61,7 @@ def aggregate(
         jacobian = mask_rows(jacobian, active, len(shape))
     signals = Signals(losses, active, gramian, jacobian if balancer.needs == 'jacobian' else None)
     weights, state = balancer.update(signals, state)
-    return direction_of(weights, jacobian, len(shape)), weights, state
+    return direction_of(weights, jacobian), weights, state
 
 
 def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
@@ -72,7 +73,8 @@ def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
     def product(leaf: Array) -> Array:
         dtype = jnp.promote_types(leaf.dtype, jnp.float32)
         if leading == 1 and sums_are_faster(len(leaf)):
-            return _by_sums(leaf.astype(dtype))
+            rows = leaf.astype(dtype)
+            return by_sums(rows, rows)
         rows = leaf.reshape(*leaf.shape[:leading], -1)
         subscripts = 'ik,jk->ij' if leading == 1 else 'aik,bjk->abij'
         return jnp.einsum(
@@ -90,10 +92,10 @@ def sums_are_faster(num_tasks: int) -> bool:
     return num_tasks <= FEW and jax.default_backend() == 'cpu'
 
 
-def _by_sums(rows: Array) -> Array:
-    """Returns the inner products `[T, T]` of a few rows `[T, ...]`, each of them once."""
-    tasks = range(len(rows))
-    products = {(i, j): jnp.sum(rows[i] * rows[j]) for i in tasks for j in tasks if i <= j}
+def by_sums(left: Sequence[Array], right: Sequence[Array]) -> Array:
+    """Returns the inner products `[T, T]` of few rows with few, where they are symmetric: each pair is summed once."""
+    tasks = range(len(left))
+    products = {(i, j): jnp.sum(left[i] * right[j]) for i in tasks for j in tasks if i <= j}
     return jnp.stack([jnp.stack([products[min(i, j), max(i, j)] for j in tasks]) for i in tasks])
 
 
@@ -110,9 +112,9 @@ def sound_gramian(gramian: Array, active: Array) -> tuple[Array, Array]:
     return jnp.where(active[:, None] & active[None, :], gramian, 0.0), active
 
 
-def direction_of(weights: Array | Rows, jacobian: PyTree, leading: int = 1) -> PyTree:
+def direction_of(weights: Array | Rows, jacobian: PyTree) -> PyTree:
     """Returns the direction that a balancer's weights, or its `Rows`, stand for."""
-    return sum_rows(weights.rows, leading) if isinstance(weights, Rows) else combine(weights, jacobian)
+    return combine(weights.weights, weights.rows) if isinstance(weights, Rows) else combine(weights, jacobian)
 
 
 def combine(weights: Array, jacobian: PyTree) -> PyTree:
@@ -127,12 +129,6 @@ def combine(weights: Array, jacobian: PyTree) -> PyTree:
         return jnp.tensordot(factors, rows, axes=weights.ndim, precision=jax.lax.Precision.HIGHEST).astype(leaf.dtype)
 
     return jax.tree.map(weighted, jacobian)
-
-
-def sum_rows(rows: PyTree, leading: int = 1) -> PyTree:
-    """Returns the sum of a tree of rows over its leading axes."""
-    # A product with ones, since XLA for CPUs is many times slower at reducing a leading axis.
-    return jax.tree.map(lambda leaf: combine(jnp.ones(leaf.shape[:leading], leaf.dtype), leaf), rows)
 
 
 def finite_rows(jacobian: PyTree, leading: int = 1) -> Array:

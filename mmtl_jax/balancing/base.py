@@ -36,10 +36,12 @@ class Rows:
     """Stands in place of the weights where the direction is no combination of this step's gradients.
 
     Attributes:
-      rows: like the Jacobian; the direction is their sum over the task axis. Rows of inactive tasks are 0.
+      rows: like the Jacobian, finite; the direction is their weighted sum over the task axis.
+      weights: `[T]` or `[S, T]`, 0 for inactive tasks.
     """
 
     rows: PyTree
+    weights: Array
 
 
 class Balancer(NamedTuple):

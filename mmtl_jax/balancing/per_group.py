@@ -62,14 +62,15 @@ def per_group(balancer: Spec, *, depth: int | None = 1) -> Balancer:
             weights, state = zip(*results, strict=True)
             state = list(state)
         rows = {name: _rows(weights[k], leaves) for k, (name, leaves) in enumerate(groups.items())}
-        return Rows(_ungroup(rows, signals.jacobian, depth)), state
+        ones = jnp.broadcast_to(signals.active, signals.losses.shape).astype(signals.losses.dtype)
+        return Rows(_ungroup(rows, signals.jacobian, depth), ones), state
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own', splits=inner.splits)
 
 
 def _rows(weights: Array | Rows, leaves: list[Array]) -> list[Array]:
     if isinstance(weights, Rows):
-        return weights.rows
+        weights, leaves = weights.weights, weights.rows
 
     def weighted(leaf: Array) -> Array:
         return (weights.reshape(weights.shape + (1,) * (leaf.ndim - weights.ndim)) * leaf).astype(leaf.dtype)

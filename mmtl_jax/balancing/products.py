@@ -15,10 +15,13 @@ import jax.numpy as jnp
 from flax import struct
 from jax.extend import core
 
+from mmtl_jax.balancing.aggregate import by_sums, combine, sums_are_faster
 from mmtl_jax.balancing.base import mask_inactive
 from mmtl_jax.core.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
+# Multiplications that take as long as to write a number to memory and to read it for the inner products and the sum.
+TRAFFIC = 60
 
 
 @struct.dataclass
@@ -40,6 +43,9 @@ class Factors:
     def gramian(self) -> Array:
         """Returns the inner products `[T, T]`: `<A^T D_i, A^T D_j> = <D_i, (A A^T) D_j>`."""
         between = jnp.matmul(self.inputs, self.inputs.T, precision=HIGHEST)
+        if sums_are_faster(len(self.cotangents)):
+            spread = [jnp.matmul(between, cotangent, precision=HIGHEST) for cotangent in self.cotangents]
+            return by_sums(self.cotangents, spread)
         spread = jnp.einsum('rs,tsn->trn', between, self.cotangents, precision=HIGHEST)
         # As matrices: XLA for CPUs is ten times slower at contracting two axes at once.
         num_tasks = len(self.cotangents)
@@ -48,7 +54,7 @@ class Factors:
 
     def combine(self, weights: Array) -> Array:
         """Returns the sum of weight times gradient, for `weights [T]`, by a single product."""
-        cotangent = jnp.tensordot(weights.astype(self.cotangents.dtype), self.cotangents, axes=1, precision=HIGHEST)
+        cotangent = combine(weights, self.cotangents)
         return self._shaped(self.inputs.T @ cotangent)
 
     def mask(self, active: Array) -> 'Factors':
@@ -92,11 +98,11 @@ class Product(abc.ABC):
         return Factors(matrix, self.columns(cotangents), self._shape, self._order)
 
     def lighter_as_factors(self, num_tasks: int) -> bool:
-        """Returns whether that takes less multiplications for T gradients, their inner products and their sum."""
+        """Returns whether that is less work for T gradients, their inner products and their sum."""
         rows, m, n = self.rows, self.m, self.n
         written = num_tasks * rows * m * n + num_tasks**2 * m * n + num_tasks * m * n
         by_factors = rows**2 * m + num_tasks * rows**2 * n + num_tasks**2 * rows * n + rows * m * n
-        return by_factors < written
+        return by_factors + TRAFFIC * num_tasks * rows * n < written + TRAFFIC * num_tasks * m * n
 
 
 class Dense(Product):

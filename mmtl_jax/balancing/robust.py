@@ -86,7 +86,8 @@ def trimmed_mean(num_trimmed: int = 1) -> Balancer:
         return ()
 
     def update(signals: Signals, state: tuple) -> tuple[Rows, tuple]:
-        return Rows(jax.tree.map(lambda leaf: _trim(leaf, signals.active, num_trimmed), signals.jacobian)), state
+        rows = jax.tree.map(lambda leaf: _trim(leaf, signals.active, num_trimmed), signals.jacobian)
+        return Rows(rows, signals.active.astype(signals.losses.dtype)), state
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own')
 

@@ -89,14 +89,14 @@ def moco(
             factors = mask_inactive(signals.losses, active) * reciprocal(length)
         tracked = _track(state.tracked, scale_tasks(factors, signals.jacobian), _fall(beta, count, beta_power), active)
 
-        products = inner_products(mask_inactive(tracked, active))
+        products = jnp.where(active[:, None] & active[None, :], inner_products(tracked), 0.0)
         if normalization == 'none':
             products = products * reciprocal(active_mean(jnp.diagonal(products), active))
         before = simplex.restrict(state.weights.astype(products.dtype), active)
         slope = jnp.matmul(products, before, precision='highest') + rho * before
         after = PROJECTIONS[projection](before - _fall(gamma, count, gamma_power) * slope, active)
         weights = simplex.extend(after.astype(state.weights.dtype), active, state.weights)
-        return Rows(scale_tasks(after, mask_inactive(tracked, active))), MoCoState(tracked, weights, count)
+        return Rows(tracked, after), MoCoState(tracked, weights, count)
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own')
 
@@ -155,7 +155,7 @@ def db_mtl(*, beta: float = 0.9, beta_power: float = 0.0) -> Balancer:
         gradients = scale_tasks(reciprocal(mask_inactive(signals.losses, active)), signals.jacobian)
         tracked = _track(state.tracked, gradients, 1 - _fall(beta, count, beta_power), active)
         factors = balance(jnp.sqrt(_squares(tracked)), active)
-        return Rows(scale_tasks(factors, mask_inactive(tracked, active))), DBMTLState(tracked, count)
+        return Rows(tracked, factors), DBMTLState(tracked, count)
 
     if beta == 0:
         return Balancer(init=lambda num_tasks: (), update=update, needs='gramian', heads='own')

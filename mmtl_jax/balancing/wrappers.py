@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax import balancing
-from mmtl_jax.balancing.aggregate import sum_rows
+from mmtl_jax.balancing.aggregate import combine
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state
 from mmtl_jax.core.build import build
 from mmtl_jax.core.types import Array, PyTree
@@ -159,7 +159,9 @@ def clip_norm(balancer: Spec, *, max_norm: float = 1.0) -> Balancer:
         weights, state = inner.update(signals, state)
         norm = _norm(weights, signals.gramian, leading=signals.losses.ndim)
         factor = jnp.minimum(1.0, max_norm / jnp.where(norm > 0, norm, max_norm))
-        return jax.tree.map(lambda leaf: (leaf * factor).astype(leaf.dtype), weights), state
+        if isinstance(weights, Rows):
+            return weights.replace(weights=weights.weights * factor), state
+        return (weights * factor).astype(weights.dtype), state
 
     needs = 'gramian' if inner.needs == 'losses' else inner.needs
     return inner._replace(init=_init(needs, init), update=update, needs=needs)
@@ -169,7 +171,7 @@ def _norm(weights: Array | Rows, gramian: Array, leading: int) -> Array:
     """Returns the norm of the direction; scaled before squaring, so that none is too large or too small."""
     if isinstance(weights, Rows):
         leaves = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in jax.tree.leaves(weights.rows)]
-        direction = sum_rows(leaves, leading)
+        direction = combine(weights.weights, leaves)
         largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in direction]))
         scale = jnp.where(largest > 0, largest, 1.0)
         return scale * jnp.sqrt(sum(jnp.sum((leaf / scale) ** 2) for leaf in direction))

@@ -229,7 +229,7 @@ def _gradient_of_splits(
     losses = jnp.where(active, done.losses, 0.0)
     signals = Signals(losses, active, gramian, rows if balancer.needs == 'jacobian' else None)
     weights, balancer_state = balancer.update(signals, state.balancer)
-    direction = direction_of(weights, rows, leading=2)
+    direction = direction_of(weights, rows)
     total = None if isinstance(weights, Rows) else weights.sum(axis=0)
     shares = jnp.full_like(losses, 1 / splits) if balancer.heads == 'own' else weights
     heads = jax.vmap(lambda heads, share: _weighted_heads(heads, share, active, names))(done.heads, shares)

@@ -30,7 +30,7 @@ def signs() -> Balancer:
     """Returns a balancer whose direction is no combination of the gradients, and which counts its steps."""
 
     def update(signals, state):
-        return Rows(jax.tree.map(jnp.sign, signals.jacobian)), state + 1
+        return Rows(jax.tree.map(jnp.sign, signals.jacobian), signals.active.astype(jnp.float32)), state + 1
 
     def init(num_tasks, gradient):
         assert num_tasks == 3
@@ -72,8 +72,9 @@ def test_a_bad_gradient_sits_out(bad):
     without, others, _ = balancing.aggregate(unit(), jax.tree.map(lambda leaf: leaf[jnp.array([0, 2])], TREE))
     np.testing.assert_allclose(weights, [others[0], 0, others[1]], rtol=1e-6)
     np.testing.assert_allclose(flat(direction), flat(without), rtol=1e-5, atol=1e-6)
-    rows = balancing.aggregate(signs(), spoilt)[1].rows
-    assert all(np.all(leaf[1] == 0) for leaf in jax.tree.leaves(rows))
+    direction, rows, _ = balancing.aggregate(signs(), spoilt)
+    np.testing.assert_array_equal(rows.weights, [1, 0, 1])
+    np.testing.assert_array_equal(flat(direction), np.sign(FLAT[0]) + np.sign(FLAT[2]))
 
 
 def test_a_bad_loss_sits_out():

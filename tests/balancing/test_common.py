@@ -162,7 +162,7 @@ def assert_close(got, expected, rtol, message=''):
 def of_task(weights, task):
     """Returns what the weights say of a task: a number, one for each split, or its row."""
     if isinstance(weights, Rows):
-        return weights.rows[task]
+        return weights.weights[task] * weights.rows[task]
     return weights[..., task]
 
 

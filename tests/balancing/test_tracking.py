@@ -61,7 +61,8 @@ def test_db_mtl_gives_every_task_the_length_of_the_longest():
     _, weights, _ = step(db_mtl(beta=0), rows, losses)
     np.testing.assert_allclose(weights * np.linalg.norm(rows, axis=1), np.full(3, longest), rtol=1e-5)
     _, averaged, _ = step(db_mtl(beta=0.75), rows, losses)
-    np.testing.assert_allclose(np.linalg.norm(averaged.rows, axis=1), np.full(3, longest / 4), rtol=1e-5)
+    lengths = averaged.weights * np.linalg.norm(averaged.rows, axis=1)
+    np.testing.assert_allclose(lengths, np.full(3, longest / 4), rtol=1e-5)
 
 
 @pytest.mark.parametrize('beta', [0.0, 0.9])
