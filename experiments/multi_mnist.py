@@ -18,8 +18,8 @@ from mmtl_jax.metrics import delta_m
 from mmtl_jax.training.writer import read_metrics
 
 METHODS = (
-    'equal', 'uncertainty', 'dwa', 'famo', 'mgda', 'pcgrad', 'gradvac', 'cagrad', 'imtl_g', 'nash_mtl', 'aligned_mtl',
-    'upgrad',
+    'equal', 'uncertainty', 'dwa', 'famo', 'famo_next', 'mgda', 'mgda_features', 'pcgrad', 'gradvac', 'cagrad',
+    'imtl_g', 'nash_mtl', 'aligned_mtl', 'upgrad',
 )  # fmt: skip
 # Task -> the row that trains it alone.
 SINGLE_TASKS = {'left': 'left_only', 'right': 'right_only'}

@@ -206,6 +206,8 @@ def test_the_pretrained_stamps_train_from_end_to_end(argument, tmp_path, monkeyp
     [
         ('', ('left', 'right'), 'equal'),
         ('cagrad', ('left', 'right'), 'cagrad'),
+        ('mgda_features', ('left', 'right'), 'mgda'),
+        ('famo_next', ('left', 'right'), 'famo'),
         ('left_only', ('left',), 'equal'),
         ('right_only', ('right',), 'equal'),
     ],

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from configs import multi_mnist as config
 from experiments import multi_mnist
 from experiments.runs import Options
 from mmtl_jax import balancing
@@ -68,4 +69,4 @@ def test_without_single_tasks_there_is_no_delta():
 
 
 def test_every_method_exists():
-    assert set(multi_mnist.METHODS) <= set(balancing.__all__)
+    assert {config.get_config(row).balancing.name for row in multi_mnist.METHODS} <= set(balancing.__all__)
