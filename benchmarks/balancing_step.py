@@ -6,7 +6,8 @@
 
 One table for each trunk and number of tasks T. Every task is a classification by a linear head on the trunk's features;
 a step is the whole training step of this library, with Adam. A method is named with the level of its gradients, such as
-`mgda/features`. Beside it, from the same run, the least that its level can cost, a step
+`mgda/features`; `famo_next` is `famo(batch='next')`. Beside it, from the same run, the least that its level can cost, a
+step
 
 - with one backward pass: `least losses`;
 - with a backward pass for each task, all gradients left as they come: `least parameters`;
@@ -43,9 +44,10 @@ from mmtl_jax.training.state import TrainState, init_state
 from mmtl_jax.training.update import make_look_back, make_update
 
 METHODS = (
-    'uncertainty', 'dwa', 'famo', 'mgda', 'upgrad', 'cagrad', 'pcgrad', 'nash_mtl', 'aligned_mtl', 'moco', 'graddrop',
-    'mgda/features', 'graddrop/features',
+    'uncertainty', 'dwa', 'famo', 'famo_next', 'mgda', 'upgrad', 'cagrad', 'pcgrad', 'nash_mtl', 'aligned_mtl', 'moco',
+    'graddrop', 'mgda/features', 'graddrop/features',
 )  # fmt: skip
+VARIANTS = {'famo_next': functools.partial(balancing.famo, batch='next')}
 CLASSES = 10
 
 
@@ -219,6 +221,11 @@ def compile_program(step: Callable[..., Any], state: TrainState, batch: Batch) -
     return Program(call, seconds, memory.temp_size_in_bytes / 2**20 if memory else None)
 
 
+def make_balancer(name: str) -> balancing.Balancer:
+    """Returns a method with its own defaults, or one of the variants."""
+    return VARIANTS[name]() if name in VARIANTS else getattr(balancing, name)()
+
+
 def programs_of(case: Case, methods: list[str]) -> dict[str, Program]:
     """Returns name -> program, the least ones and `equal` first."""
     programs = {}
@@ -228,7 +235,7 @@ def programs_of(case: Case, methods: list[str]) -> dict[str, Program]:
         name, _, level = method.partition('/')
         jacobian = Jacobian(level=level or 'parameters')
         try:
-            step, state = make_step(case, getattr(balancing, name)(), jacobian)
+            step, state = make_step(case, make_balancer(name), jacobian)
         except ValueError as error:
             print(f'{method}: {error}')
             continue
@@ -239,7 +246,7 @@ def programs_of(case: Case, methods: list[str]) -> dict[str, Program]:
 def level_of(method: str) -> str:
     """Returns which least step a method is measured against."""
     name, _, level = method.partition('/')
-    return 'losses' if getattr(balancing, name)().needs == 'losses' else level or 'parameters'
+    return 'losses' if make_balancer(name).needs == 'losses' else level or 'parameters'
 
 
 def print_table(trunk: str, num_tasks: int, programs: dict[str, Program]) -> None:
