@@ -45,7 +45,7 @@ def famo(
     (dz / dlogits)^T delta with delta = log D_before - log D_after: towards the tasks that fell least. Without that
     call the logits stay as they are. It takes one more forward pass. With `batch='next'` there is none: D_after is that
     of the next step, as in the official code's toy problem. Where batches differ, so do their losses, and delta has
-    that noise beside what the step did.
+    that noise beside what the step did: on MultiMNIST it cost accuracy (docs/results/multi_mnist.md).
 
     The weights sum to 1, as in the paper, LibMTL and TorchJD (factor 1); those have D + 1e-8, here D has no epsilon.
     The official code clips the gradient to norm 1: `clip_norm(famo())`.
