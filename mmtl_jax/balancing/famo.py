@@ -44,8 +44,8 @@ def famo(
     After the step, `Balancer.after` gets the losses of the same batch, and Adam moves the logits along the gradient
     (dz / dlogits)^T delta with delta = log D_before - log D_after: towards the tasks that fell least. Without that
     call the logits stay as they are. It takes one more forward pass. With `batch='next'` there is none: D_after is that
-    of the next step, as in the official code's toy problem. Where batches differ, so do their losses, and delta has
-    that noise beside what the step did: on MultiMNIST it cost accuracy (docs/results/multi_mnist.md).
+    of the next step, as in the official code's toy problem. Of other examples delta says what the step did for them,
+    and how the batches differ; on MultiMNIST that was less accurate (docs/results/multi_mnist.md).
 
     The weights sum to 1, as in the paper, LibMTL and TorchJD (factor 1); those have D + 1e-8, here D has no epsilon.
     The official code clips the gradient to norm 1: `clip_norm(famo())`.
