@@ -1,16 +1,13 @@
 """Balancing in a training loop of one's own: from the tasks' gradients to one direction."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state, mask_inactive
+from mmtl_jax.balancing.gramian import inner_products, on_every_split, sound_gramian, sums_are_faster
 from mmtl_jax.core.types import Array, PyTree
-
-# Rows for which sums beat products on CPUs.
-FEW = 4
 
 
 def aggregate(
@@ -53,7 +50,7 @@ def aggregate(
         example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[len(shape) :], leaf.dtype), jacobian)
         state = initial_state(balancer, shape[-1], example)
 
-    active = _every_split(finite_rows(jacobian, len(shape)) & jnp.isfinite(losses))
+    active = on_every_split(finite_rows(jacobian, len(shape)) & jnp.isfinite(losses))
     jacobian = mask_rows(jacobian, active, len(shape))
     gramian = None
     if balancer.needs != 'losses':
@@ -62,54 +59,6 @@ def aggregate(
     signals = Signals(losses, active, gramian, jacobian if balancer.needs == 'jacobian' else None)
     weights, state = balancer.update(signals, state)
     return direction_of(weights, jacobian), weights, state
-
-
-def inner_products(jacobian: PyTree, leading: int = 1) -> Array:
-    """Returns the Gramian `[T, T]` (`[S, S, T, T]` for two leading axes `[S, T]`), summed leaf by leaf.
-
-    In the dtype of the leaves, and at least float32, at the device's full precision.
-    """
-
-    def product(leaf: Array) -> Array:
-        dtype = jnp.promote_types(leaf.dtype, jnp.float32)
-        if leading == 1 and sums_are_faster(len(leaf)):
-            rows = leaf.astype(dtype)
-            return by_sums(rows, rows)
-        rows = leaf.reshape(*leaf.shape[:leading], -1)
-        subscripts = 'ik,jk->ij' if leading == 1 else 'aik,bjk->abij'
-        return jnp.einsum(
-            subscripts, rows, rows, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
-        ).astype(dtype)
-
-    return sum(product(leaf) for leaf in jax.tree.leaves(jacobian))
-
-
-def sums_are_faster(num_tasks: int) -> bool:
-    """Returns whether products with so few rows take this platform longer than sums, one for each row or pair of rows.
-
-    On CPUs, where a row of its own need not be copied to the others first, and what is summed may be masked in passing.
-    """
-    return num_tasks <= FEW and jax.default_backend() == 'cpu'
-
-
-def by_sums(left: Sequence[Array], right: Sequence[Array]) -> Array:
-    """Returns the inner products `[T, T]` of few rows with few, where they are symmetric: each pair is summed once."""
-    tasks = range(len(left))
-    products = {(i, j): jnp.sum(left[i] * right[j]) for i in tasks for j in tasks if i <= j}
-    return jnp.stack([jnp.stack([products[min(i, j), max(i, j)] for j in tasks]) for i in tasks])
-
-
-def squared_norms(gramian: Array) -> Array:
-    """Returns the squared norms of the gradients, `[T]` or `[S, T]`: the diagonal of the Gramian."""
-    if gramian.ndim == 2:
-        return jnp.diagonal(gramian)
-    return jnp.einsum('aaii->ai', gramian)
-
-
-def sound_gramian(gramian: Array, active: Array) -> tuple[Array, Array]:
-    """Returns the Gramian and `active [T]` without the tasks whose squared norms are not finite, on any split."""
-    active = active & _every_split(jnp.isfinite(squared_norms(gramian)))
-    return jnp.where(active[:, None] & active[None, :], gramian, 0.0), active
 
 
 def direction_of(weights: Array | Rows, jacobian: PyTree) -> PyTree:
@@ -138,11 +87,6 @@ def finite_rows(jacobian: PyTree, leading: int = 1) -> Array:
         return jnp.all(jnp.isfinite(leaf), axis=tuple(range(leading, leaf.ndim)))
 
     return jnp.all(jnp.stack([finite(leaf) for leaf in jax.tree.leaves(jacobian)]), axis=0)
-
-
-def _every_split(finite: Array) -> Array:
-    """Returns `[T]`: true of the task on every split."""
-    return finite if finite.ndim == 1 else jnp.all(finite, axis=0)
 
 
 def mask_rows(jacobian: PyTree, active: Array, leading: int = 1) -> PyTree:

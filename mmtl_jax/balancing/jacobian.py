@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax.extend import core
 
-from mmtl_jax.balancing.aggregate import combine, inner_products, sums_are_faster
+from mmtl_jax.balancing.aggregate import combine
 from mmtl_jax.balancing.base import mask_inactive
+from mmtl_jax.balancing.gramian import inner_products, sums_are_faster
 from mmtl_jax.balancing.products import Factors, find_products
 from mmtl_jax.core.types import Array, PyTree
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mmtl_jax.balancing.aggregate import inner_products
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, initial_state
+from mmtl_jax.balancing.gramian import inner_products
 from mmtl_jax.balancing.wrappers import Spec, inner_balancer
 from mmtl_jax.core.tree import path_string
 from mmtl_jax.core.types import Array, PyTree

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax.extend import core
 
-from mmtl_jax.balancing.aggregate import by_sums, combine, sums_are_faster
+from mmtl_jax.balancing.aggregate import combine
 from mmtl_jax.balancing.base import mask_inactive
+from mmtl_jax.balancing.gramian import products, sums_are_faster
 from mmtl_jax.core.types import Array
 
 HIGHEST = jax.lax.Precision.HIGHEST
@@ -45,12 +46,9 @@ class Factors:
         between = jnp.matmul(self.inputs, self.inputs.T, precision=HIGHEST)
         if sums_are_faster(len(self.cotangents)):
             spread = [jnp.matmul(between, cotangent, precision=HIGHEST) for cotangent in self.cotangents]
-            return by_sums(self.cotangents, spread)
-        spread = jnp.einsum('rs,tsn->trn', between, self.cotangents, precision=HIGHEST)
-        # As matrices: XLA for CPUs is ten times slower at contracting two axes at once.
-        num_tasks = len(self.cotangents)
-        rows, spread = self.cotangents.reshape(num_tasks, -1), spread.reshape(num_tasks, -1)
-        return jnp.matmul(rows, spread.T, precision=HIGHEST)
+        else:
+            spread = jnp.einsum('rs,tsn->trn', between, self.cotangents, precision=HIGHEST)
+        return products(self.cotangents, spread)
 
     def combine(self, weights: Array) -> Array:
         """Returns the sum of weight times gradient, for `weights [T]`, by a single product."""

@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.balancing import simplex
-from mmtl_jax.balancing.aggregate import inner_products
 from mmtl_jax.balancing.arithmetic import along_tasks, reciprocal, scale_tasks, zeros_per_task
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, active_mean, mask_inactive, where_task
+from mmtl_jax.balancing.gramian import inner_products
 from mmtl_jax.core.types import Array, PyTree
 
 NORMALIZATIONS = ('none', 'loss')

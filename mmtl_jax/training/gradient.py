@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from mmtl_jax.balancing import Balancer, Rows, Signals
-from mmtl_jax.balancing.aggregate import direction_of, inner_products, mask_rows, sound_gramian
+from mmtl_jax.balancing.aggregate import direction_of, mask_rows
+from mmtl_jax.balancing.gramian import inner_products, sound_gramian
 from mmtl_jax.core.tree import all_finite
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.tasks import Task

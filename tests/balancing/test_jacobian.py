@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mmtl_jax.balancing.aggregate import FEW
+from mmtl_jax.balancing.gramian import FEW
 from mmtl_jax.balancing.jacobian import Factors, Gradients, pullback
 from mmtl_jax.balancing.products import find_products
 
