@@ -47,7 +47,7 @@ def products(left: Array | Sequence[Array], right: Array | Sequence[Array]) -> A
             'ik,jk->ij', left, right, precision=jax.lax.Precision.HIGHEST, preferred_element_type=dtype
         ).astype(dtype)
 
-    if left.shape[1] < LONG or jax.default_backend() != 'cpu':
+    if not blocks_are_faster(left.shape[1]):
         return product(left, right)
 
     def add(index: Array, total: Array) -> Array:
@@ -64,6 +64,14 @@ def sums_are_faster(num_tasks: int) -> bool:
     On CPUs, where a row of its own need not be copied to the others first, and what is summed may be masked in passing.
     """
     return num_tasks <= FEW and jax.default_backend() == 'cpu'
+
+
+def blocks_are_faster(length: int) -> bool:
+    """Returns whether the product of rows of this length takes the platform longer than those of their blocks.
+
+    On a single CPU device: of rows that are spread over several, the blocks would have to be gathered first.
+    """
+    return length >= LONG and jax.default_backend() == 'cpu' and jax.device_count() == 1
 
 
 def squared_norms(gramian: Array) -> Array:
