@@ -137,6 +137,7 @@ def from_config(
     balancer, jacobian = _balancing(values['balancing'], list(values['tasks']))
     settings, devices, average_decay, dtype = _training(values['training'])
     results = _section(Results, 'results', values['results'])
+    # It is built once more below, with what the encoders freeze.
     _optimizer(values['optimizer'], settings.num_steps)
     inputs = _section(Inputs, 'data', with_ranges(values['data'], values['tasks']), fitted=fitted, seed=values['seed'])
     task_list = tuple(_task(name, spec, values, inputs) for name, spec in values['tasks'].items())

@@ -63,7 +63,12 @@ def aggregate(
 
 def direction_of(weights: Array | Rows, jacobian: PyTree) -> PyTree:
     """Returns the direction that a balancer's weights, or its `Rows`, stand for."""
-    return combine(weights.weights, weights.rows) if isinstance(weights, Rows) else combine(weights, jacobian)
+    return sum_rows(weights) if isinstance(weights, Rows) else combine(weights, jacobian)
+
+
+def sum_rows(rows: Rows) -> PyTree:
+    """Returns the weighted sum of the rows."""
+    return combine(rows.weights, rows.rows)
 
 
 def combine(weights: Array, jacobian: PyTree) -> PyTree:

@@ -43,6 +43,11 @@ class Rows:
     rows: PyTree
     weights: Array
 
+    @classmethod
+    def summed(cls, rows: PyTree, signals: Signals) -> 'Rows':
+        """Returns the rows with the weight 1 for each active task."""
+        return cls(rows, jnp.broadcast_to(signals.active, signals.losses.shape).astype(signals.losses.dtype))
+
 
 class Balancer(NamedTuple):
     """A balancing method.

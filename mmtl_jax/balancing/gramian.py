@@ -84,7 +84,12 @@ def squared_norms(gramian: Array) -> Array:
 def sound_gramian(gramian: Array, active: Array) -> tuple[Array, Array]:
     """Returns the Gramian and `active [T]` without the tasks whose squared norms are not finite, on any split."""
     active = active & on_every_split(jnp.isfinite(squared_norms(gramian)))
-    return jnp.where(active[:, None] & active[None, :], gramian, 0.0), active
+    return mask_gramian(gramian, active), active
+
+
+def mask_gramian(gramian: Array, active: Array) -> Array:
+    """Returns the Gramian with rows and columns of 0 for the tasks that are not `active [T]`, whatever theirs were."""
+    return jnp.where(active[:, None] & active[None, :], gramian, 0.0)
 
 
 def on_every_split(finite: Array) -> Array:

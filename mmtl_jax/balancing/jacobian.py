@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jax.extend import core
 
-from mmtl_jax.balancing.aggregate import combine
-from mmtl_jax.balancing.base import mask_inactive
+from mmtl_jax.balancing.aggregate import combine, sum_rows
+from mmtl_jax.balancing.base import Rows, mask_inactive
 from mmtl_jax.balancing.gramian import inner_products, sums_are_faster
 from mmtl_jax.balancing.products import Factors, find_products
 from mmtl_jax.core.types import Array, PyTree
@@ -37,8 +37,13 @@ class Gradients:
             leaf.gramian() if isinstance(leaf, Factors) else inner_products(leaf, leading=1) for leaf in self.leaves
         )
 
-    def combine(self, weights: Array, active: Array) -> PyTree:
-        """Returns the sum of weight times gradient over the tasks that are `active [T]`; others may hold NaN."""
+    def combine(self, weights: Array | Rows, active: Array) -> PyTree:
+        """Returns the direction that a balancer's weights `[T]`, or its `Rows`, stand for.
+
+        The sum of weight times gradient is over the tasks that are `active [T]`; the gradients of others may hold NaN.
+        """
+        if isinstance(weights, Rows):
+            return sum_rows(weights)
 
         def total(leaves: Sequence[Array | Factors]) -> list[Array]:
             return [leaf.combine(weights) if isinstance(leaf, Factors) else combine(weights, leaf) for leaf in leaves]

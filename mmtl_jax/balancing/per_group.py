@@ -62,8 +62,7 @@ def per_group(balancer: Spec, *, depth: int | None = 1) -> Balancer:
             weights, state = zip(*results, strict=True)
             state = list(state)
         rows = {name: _rows(weights[k], leaves) for k, (name, leaves) in enumerate(groups.items())}
-        ones = jnp.broadcast_to(signals.active, signals.losses.shape).astype(signals.losses.dtype)
-        return Rows(_ungroup(rows, signals.jacobian, depth), ones), state
+        return Rows.summed(_ungroup(rows, signals.jacobian, depth), signals), state
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own', splits=inner.splits)
 

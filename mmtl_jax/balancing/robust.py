@@ -87,7 +87,7 @@ def trimmed_mean(num_trimmed: int = 1) -> Balancer:
 
     def update(signals: Signals, state: tuple) -> tuple[Rows, tuple]:
         rows = jax.tree.map(lambda leaf: _trim(leaf, signals.active, num_trimmed), signals.jacobian)
-        return Rows(rows, signals.active.astype(signals.losses.dtype)), state
+        return Rows.summed(rows, signals), state
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own')
 

@@ -50,7 +50,7 @@ def graddrop(leak: float | Sequence[float] = 0.0, *, seed: int = 0) -> Balancer:
             keep_one_sign(leaf, jax.random.uniform(jax.random.fold_in(key, index), leaf.shape[1:]), leak)
             for index, leaf in enumerate(leaves)
         ]
-        return Rows(jax.tree.unflatten(structure, kept), signals.active.astype(signals.losses.dtype)), next_key(key)
+        return Rows.summed(jax.tree.unflatten(structure, kept), signals), next_key(key)
 
     return Balancer(init=init, update=update, needs='jacobian', heads='own')
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mmtl_jax.balancing import simplex
 from mmtl_jax.balancing.arithmetic import along_tasks, reciprocal, scale_tasks, zeros_per_task
 from mmtl_jax.balancing.base import Balancer, Rows, Signals, active_mean, mask_inactive, where_task
-from mmtl_jax.balancing.gramian import inner_products
+from mmtl_jax.balancing.gramian import inner_products, mask_gramian
 from mmtl_jax.core.types import Array, PyTree
 
 NORMALIZATIONS = ('none', 'loss')
@@ -89,7 +89,7 @@ def moco(
             factors = mask_inactive(signals.losses, active) * reciprocal(length)
         tracked = _track(state.tracked, scale_tasks(factors, signals.jacobian), _fall(beta, count, beta_power), active)
 
-        products = jnp.where(active[:, None] & active[None, :], inner_products(tracked), 0.0)
+        products = mask_gramian(inner_products(tracked), active)
         if normalization == 'none':
             products = products * reciprocal(active_mean(jnp.diagonal(products), active))
         before = simplex.restrict(state.weights.astype(products.dtype), active)

@@ -14,7 +14,6 @@ import jax
 import jax.numpy as jnp
 
 from mmtl_jax.balancing import Rows
-from mmtl_jax.balancing.aggregate import combine
 from mmtl_jax.balancing.jacobian import Gradients, pullback
 from mmtl_jax.core.types import Array, Batch, PyTree
 from mmtl_jax.training.objective import Objective
@@ -158,7 +157,7 @@ def at_parameters(
     )
 
     def direction(_, weights, active, found):
-        return combine(weights.weights, weights.rows) if isinstance(weights, Rows) else found.combine(weights, active)
+        return found.combine(weights, active)
 
     return Shared(floats, rest, layout, after, lambda cotangents: pull(layout.stack(cotangents)), direction)
 
@@ -197,9 +196,8 @@ def at_features(
     _, back_to_sharing, _ = jax.vjp(lambda above: upper(above, z), above, has_aux=True)
 
     def direction(cotangents, weights, active, found):
-        whole = isinstance(weights, Rows)
-        at_z = combine(weights.weights, weights.rows) if whole else found.combine(weights, active)
-        scalars = jnp.ones(active.shape) if whole else weights
+        at_z = found.combine(weights, active)
+        scalars = jnp.ones(active.shape) if isinstance(weights, Rows) else weights
         (of_sharing,) = back_to_sharing(layout.weigh(cotangents, scalars, active))
         return {**back_to_parameters(at_z)[0], **of_sharing}
 

@@ -8,6 +8,7 @@ import pytest
 from mmtl_jax import balancing
 from mmtl_jax.balancing.aggregate import combine
 from mmtl_jax.balancing.base import Balancer, Rows, from_weighting
+from mmtl_jax.balancing.gramian import inner_products
 
 TREE = {
     'kernel': jax.random.normal(jax.random.key(0), (3, 4, 5)),
@@ -30,7 +31,7 @@ def signs() -> Balancer:
     """Returns a balancer whose direction is no combination of the gradients, and which counts its steps."""
 
     def update(signals, state):
-        return Rows(jax.tree.map(jnp.sign, signals.jacobian), signals.active.astype(jnp.float32)), state + 1
+        return Rows.summed(jax.tree.map(jnp.sign, signals.jacobian), signals), state + 1
 
     def init(num_tasks, gradient):
         assert num_tasks == 3
@@ -73,6 +74,7 @@ def test_a_bad_gradient_sits_out(bad):
     np.testing.assert_allclose(weights, [others[0], 0, others[1]], rtol=1e-6)
     np.testing.assert_allclose(flat(direction), flat(without), rtol=1e-5, atol=1e-6)
     direction, rows, _ = balancing.aggregate(signs(), spoilt)
+    assert all(np.all(leaf[1] == 0) for leaf in jax.tree.leaves(rows.rows))
     np.testing.assert_array_equal(rows.weights, [1, 0, 1])
     np.testing.assert_array_equal(flat(direction), np.sign(FLAT[0]) + np.sign(FLAT[2]))
 
@@ -101,8 +103,13 @@ def test_splits():
     np.testing.assert_allclose(direction['all'], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_sum_of_gradients_in_half_precision_is_in_half_precision():
-    assert combine(jnp.ones(3), {'a': FLAT.astype(jnp.bfloat16)})['a'].dtype == jnp.bfloat16
+def test_half_precision_gradients_have_a_float32_gramian():
+    half = FLAT.astype(jnp.bfloat16)
+    gramian = inner_products({'a': half})
+    assert gramian.dtype == jnp.float32
+    exact = np.asarray(half, np.float64) @ np.asarray(half, np.float64).T
+    np.testing.assert_allclose(gramian, exact, rtol=1e-5, atol=1e-5)
+    assert combine(jnp.ones(3), {'a': half})['a'].dtype == jnp.bfloat16
 
 
 def test_bad_input():

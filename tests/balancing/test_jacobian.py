@@ -124,11 +124,11 @@ def test_a_few_rows_and_more_of_them_have_the_same_products_and_sums(num_tasks):
 
     for leaf in leaves():
         # float32 sums of 42 numbers in another order.
-        np.testing.assert_allclose(Gradients((leaf,), SINGLE).gramian(), flat @ flat.T, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(Gradients((leaf,), SINGLE).gramian(), flat @ flat.T, rtol=1e-5, atol=1e-5)
     rows[1, 2, 3] = cotangents[1, 4, 3] = np.nan
     for leaf in leaves():
         found = Gradients((leaf,), SINGLE).combine(jnp.asarray(weights, jnp.float32), jnp.asarray(active))
-        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_factors_have_no_rows(case):

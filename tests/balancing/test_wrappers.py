@@ -23,7 +23,7 @@ def signs() -> Balancer:
     """Returns a balancer that takes the sign of every entry."""
 
     def update(signals, state):
-        return Rows(jax.tree.map(jnp.sign, signals.jacobian), signals.active.astype(jnp.float32)), state
+        return Rows.summed(jax.tree.map(jnp.sign, signals.jacobian), signals), state
 
     return Balancer(init=lambda num_tasks, gradient: (), update=update, needs='jacobian', heads='own')
 
